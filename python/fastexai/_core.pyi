@@ -1,0 +1,38 @@
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+def align_eyes(landmarks: Tensor) -> Tensor: ...
+def align_to_reference(landmarks: Tensor, *, reference: Tensor, basis: Tensor) -> Tensor: ...
+def resample(landmarks: Tensor, timestamps: Tensor, *, frames: int) -> Tensor: ...
+
+class ScriptModel:
+    @staticmethod
+    def from_file(path: str) -> ScriptModel: ...
+    @staticmethod
+    def from_buffer(buffer: bytes) -> ScriptModel: ...
+    def with_target(self, target: int) -> ScriptModel: ...
+    def value(self, inputs: Tensor) -> Tensor: ...
+
+def gauss_legendre(n: int) -> tuple[list[float], list[float]]: ...
+def integrate_path(
+    model: ScriptModel,
+    inputs: Tensor,
+    baselines: Tensor,
+    *,
+    n_steps: int,
+    max_rows: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Tensor, Tensor]: ...
+def masked_scores(
+    model: ScriptModel, clips: Tensor, *, baseline: Tensor, kept: Tensor
+) -> Tensor: ...
+def search_by_relevance(
+    model: ScriptModel,
+    clips: Tensor,
+    labels: Tensor,
+    *,
+    baseline: Tensor,
+    relevance: Tensor,
+    sizes: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]: ...

@@ -1,0 +1,250 @@
+"""Raw landmark clips in, normalised clips of equal length out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+
+from fastexai import _core, mesh
+
+if TYPE_CHECKING:
+    from fastexai.store import LandmarkStore
+    from fastexai.video import LandmarkClip
+
+Alignment = Literal["procrustes", "eyes"]
+
+__all__ = ["Alignment", "ClipSet", "normalize", "prototypes", "resample"]
+
+
+def _canonical_reference() -> torch.Tensor:
+    """Return the canonical face as an image shows it (y down, z away), in inter-ocular distances."""
+    face = mesh.CANONICAL_FACE.astype(np.float64) * (1, -1, -1)
+    right, left = face[[33, 133]].mean(0), face[[362, 263]].mean(0)
+    return torch.from_numpy((face - (right + left) / 2) / np.linalg.norm(face[263] - face[33]))
+
+
+_REFERENCE = _canonical_reference()
+_BASIS = torch.from_numpy(mesh.RIGID.astype(np.int64))
+
+
+def normalize(
+    landmarks: ArrayLike, *, alignment: Alignment = "procrustes"
+) -> NDArray[np.floating[Any]]:
+    """Remove the head's position, size and pose from every face, frame by frame.
+
+    Afterwards the midpoint between the eyes is near the origin, x runs along the eye line, y down,
+    and the inter-ocular distance (between the outer eye corners) is the unit.
+
+    Parameters
+    ----------
+    landmarks : array_like, shape (..., 468, 3), float32 or float64
+        Landmarks in one isotropic unit, such as pixels; y down. NaN where no face was found.
+    alignment : {"procrustes", "eyes"}
+        ``procrustes`` fits the rigid part of the face (`mesh.RIGID`: expressions hardly move it) to
+        the canonical face by a 3-D similarity transform, and so removes yaw and pitch as well.
+        ``eyes`` only shifts, scales and turns within the image plane, by the corners of the eyes.
+
+    Returns
+    -------
+    ndarray, shape (..., 468, 3), same dtype
+        Landmarks in inter-ocular distances; undetected frames are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (..., 468, 3), or the alignment is unknown.
+    TypeError
+        If the dtype is not float32 or float64.
+    """
+    tensor = _tensor(landmarks)
+    if alignment == "eyes":
+        return _core.align_eyes(tensor).numpy()
+    if alignment == "procrustes":
+        return _core.align_to_reference(tensor, reference=_REFERENCE, basis=_BASIS).numpy()
+    raise ValueError(f"alignment: expected 'procrustes' or 'eyes', got {alignment!r}")
+
+
+def resample(
+    landmarks: ArrayLike, timestamps: ArrayLike, *, frames: int
+) -> NDArray[np.floating[Any]]:
+    """Bring a clip to ``frames`` instants evenly spaced in time, bridging frames without a face.
+
+    Parameters
+    ----------
+    landmarks : array_like, shape (T, L, 3), float32 or float64
+        One clip. A frame with any NaN counts as "not detected".
+    timestamps : array_like, shape (T,)
+        Seconds, strictly increasing.
+    frames : int
+        Number of frames wanted.
+
+    Returns
+    -------
+    ndarray, shape (frames, L, 3), same dtype
+        Linear in time between detected frames; the nearest detected frame beyond them.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, time does not increase, or no frame has a face.
+    """
+    times = _tensor(np.asarray(timestamps, dtype=np.float64))
+    return _core.resample(_tensor(landmarks), times, frames=frames).numpy()
+
+
+def _tensor(array: ArrayLike) -> torch.Tensor:
+    """View an array as a tensor; copy only what torch cannot view (read-only, negative strides)."""
+    data = np.asarray(array)
+    if not data.flags.writeable or any(stride < 0 for stride in data.strides):
+        data = data.copy()
+    return torch.from_numpy(data)
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq: arrays have no single truth value
+class ClipSet:
+    """Many normalised clips of equal length in memory.
+
+    Attributes
+    ----------
+    X : ndarray, shape (N, T, L, 3), float32
+        Normalised landmarks, in inter-ocular distances.
+    labels, subjects, ids : ndarray of str, shape (N,)
+        Emotion, person and identity of each clip.
+    relevant : dict of str to ndarray of bool, shape (L,), optional
+        The landmarks that each emotion truly moves; known for simulated clips only.
+    """
+
+    X: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    subjects: NDArray[np.str_]
+    ids: NDArray[np.str_]
+    relevant: dict[str, NDArray[np.bool_]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.X.ndim != 4 or self.X.shape[-1] != 3:
+            raise ValueError(f"X: expected (N, T, L, 3), got {self.X.shape}")
+        if self.X.dtype != np.float32:
+            raise TypeError(f"X: expected float32, got {self.X.dtype}")
+        for name in ("labels", "subjects", "ids"):
+            shape = getattr(self, name).shape
+            if shape != self.X.shape[:1]:
+                raise ValueError(f"{name}: expected {self.X.shape[:1]}, got {shape}")
+
+    @classmethod
+    def from_clips(
+        cls,
+        clips: Iterable[LandmarkClip],
+        *,
+        frames: int = 20,
+        alignment: Alignment = "procrustes",
+    ) -> ClipSet:
+        """Normalise raw clips and resample them to ``frames`` frames.
+
+        Parameters
+        ----------
+        clips : iterable of LandmarkClip
+            Raw clips, in pixels; a missing label or subject becomes an empty string. A missing
+            subject is replaced by the clip's source, so that no two people are taken for one.
+        frames : int
+            Frames per clip.
+        alignment : {"procrustes", "eyes"}
+            See `normalize`.
+
+        Raises
+        ------
+        ValueError
+            If there is no clip, or one has no face in any frame.
+        """
+        X, labels, subjects, ids = [], [], [], []
+        for clip in clips:
+            normalized = normalize(clip.landmarks, alignment=alignment)
+            X.append(resample(normalized, clip.timestamps, frames=frames))
+            labels.append(clip.label or "")
+            subjects.append(clip.subject or clip.source)
+            ids.append(clip.source)
+        if not X:
+            raise ValueError("clips: expected at least one clip, got none")
+        return cls(np.stack(X), np.array(labels), np.array(subjects), np.array(ids))
+
+    @classmethod
+    def from_store(
+        cls, store: LandmarkStore, *, frames: int = 20, alignment: Alignment = "procrustes"
+    ) -> ClipSet:
+        """Read a store's clips and treat them as `from_clips` does."""
+        return cls.from_clips(store, frames=frames, alignment=alignment)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, index: Any) -> ClipSet:
+        """Return the clips that a slice, a mask or an array of indices selects."""
+        if isinstance(index, int | np.integer):
+            index = [index]
+        return replace(
+            self,
+            X=self.X[index],
+            labels=self.labels[index],
+            subjects=self.subjects[index],
+            ids=self.ids[index],
+        )
+
+    def __repr__(self) -> str:
+        n, t, landmarks, _ = self.X.shape
+        emotions = ", ".join(sorted(set(self.labels.tolist())))
+        people = len(set(self.subjects.tolist()))
+        return (
+            f"ClipSet({n} clips of {t} frames x {landmarks} landmarks, "
+            f"{people} subjects; labels: {emotions})"
+        )
+
+
+def prototypes(
+    clips: ClipSet | NDArray[np.float32],
+    k: int = 5,
+    *,
+    of: Literal["all", "neutral"] = "all",
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Choose ``k`` typical clips: the members nearest to the centres of k-means.
+
+    Parameters
+    ----------
+    clips : ClipSet, or ndarray of shape (N, T, L, 3)
+        Normalised clips. Give training clips only.
+    k : int
+        How many.
+    of : {"all", "neutral"}
+        Choose among all clips, or among those labelled "neutral".
+    seed : int
+        Of k-means' starting points.
+
+    Returns
+    -------
+    ndarray, shape (k, T, L, 3), float32
+        Real clips, not averages: an average face moves as nobody does.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than ``k`` clips to choose from.
+    """
+    if isinstance(clips, ClipSet):
+        X = clips.X[clips.labels == "neutral"] if of == "neutral" else clips.X
+    else:
+        X = clips
+    if not 1 <= k <= len(X):
+        raise ValueError(f"k: expected 1 to {len(X)} (the clips to choose from), got {k}")
+    flat = X.reshape(len(X), -1)
+    distances = KMeans(k, n_init=1, random_state=seed).fit(flat).transform(flat)
+    chosen: list[int] = []
+    for cluster in range(k):  # each cluster takes its nearest clip that no other has taken
+        distances[chosen, cluster] = np.inf
+        chosen.append(int(distances[:, cluster].argmin()))
+    typical: NDArray[np.float32] = X[np.sort(chosen)]
+    return typical

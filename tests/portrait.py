@@ -1,0 +1,72 @@
+"""Render short videos of a real face whose true motion is known.
+
+The face is the public-domain portrait of Eileen Collins that scikit-image ships
+(`skimage.data.astronaut`); no download is needed. All positions below are pixels of that picture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from skimage.data import astronaut
+
+FACE_CENTRE = (224.0, 125.0)
+LIP_CORNERS = ((202.3, 139.2), (244.5, 140.6))
+#: How far the lip corners go at the smile's apex: outward and up, a tenth of the face's width.
+SMILE_SHIFT = (6.0, -5.0)
+SMILE_SIGMA = 9.0
+
+
+def smiling(picture, amount):
+    """Move the lip corners of the portrait outward and up by ``amount`` (0 neutral, 1 apex)."""
+    ys, xs = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    map_x, map_y = xs.copy(), ys.copy()
+    for (x, y), side in zip(LIP_CORNERS, (-1, 1), strict=True):
+        near = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * SMILE_SIGMA**2))
+        map_x -= amount * side * SMILE_SHIFT[0] * near
+        map_y -= amount * SMILE_SHIFT[1] * near
+    return cv2.remap(picture, map_x, map_y, cv2.INTER_CUBIC)
+
+
+def pose(phase, size, *, pan=True, zoom=True, roll=True):
+    """Return the (2, 3) similarity that maps the portrait into a frame, at a phase in [0, 1)."""
+    swing = math.sin(2 * math.pi * phase)
+    scale = size[1] / 240 * (1 + 0.15 * swing * zoom)
+    matrix = cv2.getRotationMatrix2D(FACE_CENTRE, 10 * swing * roll, scale)
+    matrix[0, 2] += size[0] / 2 - FACE_CENTRE[0] + 0.08 * size[1] * swing * pan
+    matrix[1, 2] += size[1] / 2 - FACE_CENTRE[1]
+    return matrix
+
+
+def portrait_frames(
+    *, frames=60, size=(1280, 720), period=60, pan=True, zoom=True, roll=True, smile=True
+):
+    """Yield (RGB frame, pose): one slow swing every ``period`` frames, neutral to smile over all."""
+    picture = astronaut()
+    for index in range(frames):
+        progress = index / max(frames - 1, 1)
+        amount = progress * progress * (3 - 2 * progress)
+        face = smiling(picture, amount) if smile else picture
+        matrix = pose(index / period, size, pan=pan, zoom=zoom, roll=roll)
+        yield (
+            cv2.warpAffine(
+                face, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+            ),
+            matrix,
+        )
+
+
+def render_portrait(path, *, frames=60, size=(1280, 720), fps=30, blank=(), **motion):
+    """Write the portrait as an mp4 video and return each frame's (2, 3) pose.
+
+    Frames whose index is in ``blank`` are grey; ``motion`` goes to `portrait_frames`.
+    """
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+    poses = []
+    for index, (frame, matrix) in enumerate(portrait_frames(frames=frames, size=size, **motion)):
+        writer.write(np.full_like(frame, 128) if index in blank else frame[..., ::-1])
+        poses.append(matrix)
+    writer.release()
+    return np.array(poses)
