@@ -181,11 +181,17 @@ def test_embedded_numbers_are_those_of_the_explanation():
     instants = decode(packed["absolute"]["instants"], "u1").reshape(5, 468)
     half = 0.51 * packed["absolute"]["instants"]["factor"]
     np.testing.assert_allclose(instants, explanation.mean_abs.sum(-1), atol=half)
-    np.testing.assert_allclose(packed["absolute"]["clip"], explanation.relevance, rtol=6e-3)
-    np.testing.assert_allclose(packed["signed"]["clip"], explanation.mean.sum((0, 2)), rtol=6e-3)
+    for name, values in (
+        ("relevance", explanation.relevance),
+        ("absolute", explanation.mean_abs.sum((0, 2))),
+        ("signed", explanation.mean.sum((0, 2))),
+    ):
+        np.testing.assert_allclose(packed[name]["clip"], values, rtol=6e-3)
+        regions = [values[mesh.region_landmarks(region)].sum() for region in mesh.REGIONS]
+        np.testing.assert_allclose(packed[name]["regions"], regions, rtol=6e-3, atol=1e-12)
     heat = np.array(packed["absolute"]["heat"])
     assert heat.shape == (len(mesh.REGIONS), 5)
-    assert heat.sum() == pytest.approx(explanation.relevance.sum(), rel=0.01)
+    assert heat.sum() == pytest.approx(explanation.mean_abs.sum(), rel=0.01)
     assert sum(packed["histogram"]["counts"]) == 50
 
 

@@ -54,7 +54,8 @@ class BiLSTM(nn.Module):
         limit. A random projection would spread every landmark's noise over all units, and the
         attributions with it.
         """
-        movement = self._movement(clips).flatten(0, 1)
+        read = self._read(clips)
+        movement = (read - read.mean(1, keepdim=True)).flatten(0, 1)
         q = min(len(self.projection.weight), len(movement))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the range finder; the components do not depend on it
@@ -64,13 +65,16 @@ class BiLSTM(nn.Module):
         self.projection.weight.zero_()
         self.projection.weight[:q].copy_(scaled.T)
 
-    def _movement(self, clips: Tensor) -> Tensor:
-        kept = clips.index_select(2, self.kept)
-        return (kept - kept.mean(1, keepdim=True)).flatten(2)
+    def _read(self, clips: Tensor) -> Tensor:
+        if self.kept.numel() != self.landmarks:
+            clips = clips.index_select(2, self.kept)
+        return clips.flatten(2)
 
     def features(self, clips: Tensor) -> Tensor:
         """Return what the readout reads: (N, T, L, 3) to (N, 2 * hidden)."""
-        steps, _ = self.lstm(self.projection(self._movement(clips)))
+        projected = self.projection(self._read(clips))
+        # Subtracting the clip's mean face commutes with the projection, which leaves less to do.
+        steps, _ = self.lstm(projected - projected.mean(1, keepdim=True))
         mean: Tensor = steps.mean(1)
         return mean
 

@@ -202,7 +202,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         center, spread = features.mean(0), features.std(0) + 1e-12
         weight = np.where(positive, 0.5 / positive.mean(), 0.5 / (1 - positive.mean()))
         ridge = RidgeCV(
-            np.logspace(-3, 5, 33), scoring="neg_mean_squared_error", store_cv_results=True
+            np.logspace(-2, 4, 13), scoring="neg_mean_squared_error", store_cv_results=True
         )
         ridge.fit((features - center) / spread, 2.0 * positive - 1, sample_weight=weight)
         held_out = ridge.cv_results_[:, np.flatnonzero(ridge.alphas == ridge.alpha_)[0]]

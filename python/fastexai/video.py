@@ -279,7 +279,7 @@ def extract_landmarks(
     video: StrPath,
     *,
     face_model: StrPath | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> LandmarkClip:
     """Find the face's landmarks in every frame of a video.
 

@@ -38,7 +38,7 @@ class WindowSeries:
     logit : ndarray, shape (W,), float64
         The model's output; above 0 it sees the emotion.
     relevance : ndarray, shape (W, L), float64, optional
-        Of every landmark in every window: absolute attribution, summed over time and coordinates.
+        Of every landmark in every window, as `DatasetExplanation.relevance` of that window alone.
         None where it was not asked for.
     """
 
@@ -180,10 +180,10 @@ def _relevance(
     baselines: NDArray[np.float32],
     n_steps: int,
 ) -> NDArray[np.float32]:
-    """Absolute attribution of (W, T, L, 3), averaged over baselines, summed to (W, L)."""
+    """Attributions of (W, T, L, 3), averaged over baselines, as one relevance each, (W, L)."""
     # All pairs in one call: the core shares its passes among them.
     inputs = torch.from_numpy(np.repeat(windows, len(baselines), axis=0))
     starts = torch.from_numpy(np.tile(baselines, (len(windows), 1, 1, 1)))
     values = integrated_gradients(ig, inputs, starts, n_steps=n_steps).values.numpy()
     mean = values.reshape(len(windows), len(baselines), *windows.shape[1:]).mean(1)
-    return np.asarray(np.abs(mean).sum(axis=(1, 3)))
+    return np.asarray(np.abs(mean.sum(axis=1)).sum(axis=-1))

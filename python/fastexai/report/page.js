@@ -23,7 +23,8 @@
   const parse = (colour) => colour.startsWith("#")
     ? [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16))
     : colour.match(/\d+/g).map(Number);
-  const ramps = { absolute: data.absolute.map(parse), signed: data.signed.map(parse) };
+  const viridis = data.viridis.map(parse);
+  const ramps = { relevance: viridis, absolute: viridis, signed: data.diverging.map(parse) };
   const css = (rgb) => `rgb(${rgb.map(Math.round).join(",")})`;
   const colourAt = (ramp, fraction) => {
     const at = Math.min(Math.max(fraction, 0), 1) * (ramp.length - 1);
@@ -33,7 +34,7 @@
   const scaleOf = (name) =>
     ramps[name].map((rgb, i, all) => [i / (all.length - 1), css(rgb)]);
   for (const ramp of document.querySelectorAll(".ramp")) {
-    ramp.style.background = `linear-gradient(90deg, ${ramps.absolute.map(css).join(",")})`;
+    ramp.style.background = `linear-gradient(90deg, ${viridis.map(css).join(",")})`;
   }
 
   // --- numbers -----------------------------------------------------------------------------
@@ -41,13 +42,15 @@
   const percent = (x) => `${x < 10 ? x.toPrecision(2) : x.toFixed(0)} %`;
   const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toPrecision(2)}`;
 
+  const words = { relevance: "relevance", absolute: "absolute attribution", signed: "logits" };
+
   /** Unpacks an emotion's arrays once. */
   function unpack(explanation) {
     const faces = decode(explanation.faces.data, "Int16");
-    const total = sum(explanation.absolute.clip) || 1;
     const measures = {};
-    for (const [name, kind, unit] of [["absolute", "Uint8", 100 / total], ["signed", "Int8", 1]]) {
+    for (const [name, kind] of [["relevance", "Uint8"], ["absolute", "Uint8"], ["signed", "Int8"]]) {
       const source = explanation[name];
+      const unit = name === "signed" ? 1 : 100 / (sum(source.clip) || 1);
       const instants = Float32Array.from(
         decode(source.instants.data, kind), (v) => v * source.instants.factor * unit);
       const clip = Float32Array.from(source.clip, (v) => v * unit);
@@ -134,7 +137,8 @@
     const kept = new Set(emotion.kept || []);
     return data.names.map((name, i) => {
       const value = state.measure === "signed"
-        ? `signed attribution ${signed(values[i])} logits` : `relevance ${percent(values[i])}`;
+        ? `signed attribution ${signed(values[i])} logits`
+        : `${words[state.measure]} ${percent(values[i])}`;
       return `<b>${name}</b> (${i})<br>${data.regions[data.region[i]]}<br>${value}${
         kept.has(i) ? "<br>kept" : ""}`;
     });
@@ -161,7 +165,7 @@
     const { values, low, high, ramp } = colouring(emotion, state);
     return { intensity: values, cmin: low, cmax: high, colorscale: scaleOf(ramp),
              text: hoverText(emotion, state),
-             title: state.measure === "signed" ? "logits" : "% of relevance" };
+             title: state.measure === "signed" ? "logits" : `% of ${words[state.measure]}` };
   }
 
   function drawFace(element, emotion, state) {
@@ -238,7 +242,7 @@
     Plotly.react(element, [bars, even], layout({
       bargap: 0.3, yaxis: axis({ showgrid: false, ticksuffix: "  " }),
       xaxis: axis({ range: [low, high], ticksuffix: plus ? "" : " %",
-                    title: { text: plus ? "signed attribution, logits" : "share of all relevance" } }),
+                    title: { text: plus ? "signed attribution, logits" : `share of all ${words[state.measure]}` } }),
     }), config);
   }
 
@@ -331,7 +335,7 @@
   function build(section) {
     if (sections.has(section)) return;
     const emotion = data.emotions[section.dataset.emotion];
-    const state = { measure: "absolute", when: "clip", instant: 0, kept: true };
+    const state = { measure: "relevance", when: "clip", instant: 0, kept: true };
     if (emotion.explanation) state.instant = emotion.explanation.apex;
     const plot = (name) => section.querySelector(`[data-plot="${name}"]`);
     sections.set(section, { emotion, state, plot });
@@ -410,7 +414,7 @@
   function drawStills() {
     for (const element of document.querySelectorAll("[data-face]")) {
       const emotion = data.emotions[element.dataset.face];
-      drawStill(element, emotion, { measure: "absolute", when: "clip", kept: true,
+      drawStill(element, emotion, { measure: "relevance", when: "clip", kept: true,
                                     instant: emotion.explanation.apex });
     }
   }

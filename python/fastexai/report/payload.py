@@ -40,8 +40,8 @@ def payload(findings: Iterable[Finding]) -> dict[str, Any]:
         "region": REGION_OF.tolist(),
         "regions": list(mesh.REGIONS),
         "regionSize": np.bincount(REGION_OF).tolist(),
-        "absolute": sequential.Viridis,
-        "signed": diverging.PuOr_r,
+        "viridis": sequential.Viridis,
+        "diverging": diverging.PuOr_r,
         "emotions": [
             {
                 "name": finding.name,
@@ -57,29 +57,33 @@ def payload(findings: Iterable[Finding]) -> dict[str, Any]:
 def _explanation(explanation: DatasetExplanation | None) -> dict[str, Any] | None:
     if explanation is None:
         return None
-    absolute = explanation.mean_abs.sum(-1)  # (T, L)
-    signed = explanation.mean.sum(-1)
-    count = len(absolute)
+    count = len(explanation.mean)
     played = np.linspace(0, count - 1, min(count, PLAYED_INSTANTS)).round().astype(int)
     faces = explanation.expression[played]
     return {
         "instants": [_number(100 * i / max(count - 1, 1)) for i in played],
         "apex": int(np.square(faces - faces[0]).sum((1, 2)).argmax()),
         "faces": _quantized(_upright(faces), np.int16),
-        "absolute": _measure(absolute, played, np.uint8),
-        "signed": _measure(signed, played, np.int8),
+        "relevance": _measure(
+            np.abs(explanation.mean).sum(-1), explanation.relevance, played, np.uint8
+        ),
+        "absolute": _measure(
+            explanation.mean_abs.sum(-1), explanation.mean_abs.sum((0, 2)), played, np.uint8
+        ),
+        "signed": _measure(explanation.mean.sum(-1), explanation.mean.sum((0, 2)), played, np.int8),
         "histogram": _histogram(explanation.completeness_error),
     }
 
 
-def _measure(values: NDArray[np.float64], played: NDArray[np.intp], dtype: type) -> dict[str, Any]:
-    """One (T, L) quantity: of the whole clip, at each instant, by region, by region and time."""
-    by_region = region_sums(values)  # (T, R)
+def _measure(
+    values: NDArray[np.float64], clip: NDArray[np.float64], played: NDArray[np.intp], dtype: type
+) -> dict[str, Any]:
+    """One quantity: of the whole clip (L,), at each instant (T, L), and both by region."""
     return {
-        "clip": _numbers(values.sum(0)),
+        "clip": _numbers(clip),
         "instants": _quantized(values[played], dtype),
-        "regions": _numbers(by_region.sum(0)),
-        "heat": [_numbers(row) for row in by_region.T],
+        "regions": _numbers(region_sums(clip)),
+        "heat": [_numbers(row) for row in region_sums(values).T],
         "time": _numbers(100 * np.arange(len(values)) / max(len(values) - 1, 1)),
     }
 
