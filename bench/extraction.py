@@ -8,22 +8,17 @@ spent inside MediaPipe's detector in that same call. Run it on an otherwise idle
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import mediapipe
+from machine import ROOT, machine, write_json
 
 import fastexai.video
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from portrait import render_portrait
 
@@ -77,42 +72,6 @@ def measure(video):
     return whole, detector.seconds
 
 
-def cpu_name():
-    """Return the processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit():
-    """Return the commit that is checked out, or None."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "--verify", "--quiet", "HEAD"]
-    return (
-        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    )
-
-
-def installed(package):
-    """Return a package's version, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def machine():
-    """Return what a reader needs to judge the figures."""
-    packages = ("fastexai", "mediapipe", "opencv-contrib-python", "numpy")
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {package: installed(package) for package in packages},
-        "commit": commit(),
-    }
-
-
 def main():
     """Measure, print, write the JSON, and fail above the limit."""
     with tempfile.TemporaryDirectory() as folder:
@@ -129,11 +88,9 @@ def main():
         "limit": LIMIT,
         "frames_per_second": FRAMES / statistics.median(whole for whole, _ in runs),
         "detector_ms_per_frame": 1000 * statistics.median(inside for _, inside in runs) / FRAMES,
-        "machine": machine(),
+        "machine": machine(("fastexai", "mediapipe", "opencv-contrib-python", "numpy")),
     }
-    out = ROOT / "bench" / "results" / "extraction.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
+    write_json("extraction", result)
     print(
         f"extraction / MediaPipe: {result['ratio']:.3f} (limit {LIMIT}); "
         f"{result['frames_per_second']:.0f} frames/s, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import signal
@@ -381,52 +382,74 @@ def test_symmetric_inputs_get_the_same():
 # --- What must not matter --------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["exported", "exported_bilstm"])
+# In float64 an answer that depends on chunks shows at once. Float32 takes other code, and its
+# rounding is magnified by networks that tell small movements of large coordinates apart.
+PRECISIONS = {"exported": 1e-5, "exported_bilstm": 2e-4, "float64": 1e-11}
+
+
+@pytest.fixture(params=PRECISIONS)
 def many(request, clips):
-    """A model file, 40 samples and their baselines."""
+    """A model, 40 samples, their baselines, and how well an answer is known."""
     inputs, baselines = torch.from_numpy(clips.X[:40]), torch.from_numpy(clips.X[40:80])
-    return IntegratedGradients(request.getfixturevalue(request.param)), inputs, baselines
+    if request.param == "float64":
+        module = copy.deepcopy(request.getfixturevalue("bilstm").network_).double()
+        ig, inputs, baselines = IntegratedGradients(module), inputs.double(), baselines.double()
+    else:
+        ig = IntegratedGradients(request.getfixturevalue(request.param))
+    return ig, inputs, baselines, PRECISIONS[request.param]
 
 
 def test_chunks_change_nothing(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, tolerance = many
     expected = ig.attribute(inputs[:8], baselines[:8], n_steps=9)
     for rows in (1, 2, 7, 9, 20, 10_000):
         values = ig.attribute(inputs[:8], baselines[:8], n_steps=9, internal_batch_size=rows)
-        assert_close(values, expected, 2e-6)
+        assert_close(values, expected, tolerance)
 
 
 def test_threads_change_nothing(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, tolerance = many
     torch.set_num_threads(1)
     expected = ig.attribute(inputs, baselines, n_steps=6)
     for threads in (2, 3):
         torch.set_num_threads(threads)
-        assert_close(ig.attribute(inputs, baselines, n_steps=6), expected, 2e-6)
+        assert_close(ig.attribute(inputs, baselines, n_steps=6), expected, tolerance)
+
+
+@pytest.mark.parametrize("name", ["randomized", "bilstm"])
+def test_float32_is_accurate_enough_for_an_exported_network(name, clips, request):
+    """Movements are a hundredth of coordinates: subtracted first, they keep five digits."""
+    network = request.getfixturevalue(name).network_
+    inputs, baselines = torch.from_numpy(clips.X[:8]), torch.from_numpy(clips.X[40:48])
+    values = IntegratedGradients(network).attribute(inputs, baselines, n_steps=9)
+    exact = slow_reference(copy.deepcopy(network).double(), inputs.double(), baselines.double(), 9)
+    assert_close(values.double(), exact, 1e-5)
 
 
 def test_the_order_and_the_company_of_samples_change_nothing(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, tolerance = many
     expected = ig.attribute(inputs, baselines, n_steps=6)
     order = torch.randperm(len(inputs))
-    assert_close(ig.attribute(inputs[order], baselines[order], n_steps=6), expected[order], 2e-6)
+    assert_close(
+        ig.attribute(inputs[order], baselines[order], n_steps=6), expected[order], tolerance
+    )
     alone = ig.attribute(inputs[17:18], baselines[17:18], n_steps=6)
-    assert_close(alone, expected[17:18], 2e-6)
+    assert_close(alone, expected[17:18], tolerance)
 
 
 def test_a_shared_baseline_is_the_same_as_copies_of_it(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, tolerance = many
     expected = ig.attribute(inputs, baselines[:1].repeat(40, 1, 1, 1), n_steps=6)
-    assert torch.equal(ig.attribute(inputs, baselines[:1], n_steps=6), expected)
+    assert_close(ig.attribute(inputs, baselines[:1], n_steps=6), expected, tolerance)
 
 
 def test_memory_layout_and_gradients_of_inputs_do_not_matter(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, tolerance = many
     inputs, baselines = inputs[:5], baselines[:5]
     expected = ig.attribute(inputs, baselines, n_steps=6)
     strided = inputs.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
     assert not strided.is_contiguous()
-    assert_close(ig.attribute(strided, baselines, n_steps=6), expected, 2e-6)
+    assert_close(ig.attribute(strided, baselines, n_steps=6), expected, tolerance)
     tracked = inputs.clone().requires_grad_()
     values = ig.attribute(tracked, baselines, n_steps=6)
     assert torch.equal(values, expected)
@@ -435,7 +458,7 @@ def test_memory_layout_and_gradients_of_inputs_do_not_matter(many):
 
 
 def test_inputs_and_grad_mode_are_left_as_they_were(many):
-    ig, inputs, baselines = many
+    ig, inputs, baselines, _ = many
     inputs, baselines = inputs[:3].clone(), baselines[:3].clone()
     before = inputs.clone(), baselines.clone()
     with torch.no_grad():
@@ -448,11 +471,12 @@ def test_inputs_and_grad_mode_are_left_as_they_were(many):
     assert torch.equal(baselines, before[1])
 
 
-def test_no_grad_around_the_call_changes_nothing(many):
-    ig, inputs, baselines = many
+def test_grad_modes_around_the_call_change_nothing(many):
+    ig, inputs, baselines, _ = many
     expected = ig.attribute(inputs[:3], baselines[:3], n_steps=3)
-    with torch.inference_mode():
-        assert torch.equal(ig.attribute(inputs[:3], baselines[:3], n_steps=3), expected)
+    for guard in (torch.no_grad, torch.inference_mode):
+        with guard():
+            assert torch.equal(ig.attribute(inputs[:3], baselines[:3], n_steps=3), expected)
 
 
 def test_every_form_of_a_model_gives_the_same(randomized, exported, clips):
@@ -543,8 +567,9 @@ def test_progress_grows_to_the_end(threads):
     done = [call[0] for call in calls]
     assert {call[1] for call in calls} == {30}
     assert done == sorted(done)
-    assert done[0] < 30
     assert done[-1] == 30
+    if threads == 1:  # with two, the other one may finish first
+        assert done[:3] == [1, 2, 3]
 
 
 def slow_problem():
@@ -620,7 +645,7 @@ def test_a_model_works_after_an_interruption(exported, clips):
 
     with pytest.raises(RuntimeError):
         ig.attribute(inputs, n_steps=5, progress=fail)
-    assert_close(ig.attribute(inputs, n_steps=5), expected, 2e-6)
+    assert_close(ig.attribute(inputs, n_steps=5), expected, 1e-5)
 
 
 # --- Errors ----------------------------------------------------------------------------------------

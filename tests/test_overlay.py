@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastexai import mesh
-from fastexai.explanation import explain_dataset
+from fastexai.explanation import DatasetExplanation, explain_dataset
 from fastexai.landmarks import ClipSet
 from fastexai.overlay import overlay
 from fastexai.overlay.paint import paint
@@ -33,6 +33,21 @@ def simple_clips(frames=6, n=12):
     X = (face + 0.02 * rng.normal(size=(n, frames, 468, 3))).astype(np.float32)
     names = np.array([f"{i}" for i in range(n)])
     return ClipSet(X, np.array(["joy", "neutral"] * (n // 2)), names, names)
+
+
+def relevance_of(explanation, weight):
+    """As if every landmark's coordinates had these attributions, at every instant."""
+    X = np.ones((2, 6, len(weight), 3), np.float32)
+    return DatasetExplanation.from_attributions(
+        X,
+        X * weight[:, None],
+        X,
+        emotion=explanation.emotion,
+        output=[1, 1],
+        baseline_output=[0, 0],
+        completeness_error=[0, 0],
+        n_steps=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +122,7 @@ def test_an_explanation_gives_its_own_colours(model, video, tmp_path):
     explanation = explain_dataset(model, simple_clips(), n_steps=2)
     weight = np.zeros(468)
     weight[mesh.region_landmarks("chin")] = 1
-    chin = replace(explanation, mean=explanation.mean * 0 + weight[:, None])
+    chin = relevance_of(explanation, weight)
     out = overlay(video, model, tmp_path / "out.mp4", explanation=chin)
     frame, before = (list(frames(path))[10][1][: SIZE[1]] for path in (out, video))
     points = extract_landmarks(video).landmarks[10]
@@ -155,7 +170,6 @@ def test_strips_of_any_size_make_the_height_even(size, emotion, frames):
 
 def test_wrong_arguments_are_named_before_the_work_begins(model, video, tmp_path):
     explanation = explain_dataset(model, simple_clips(), n_steps=1)
-    few = np.zeros((6, 10, 3))
     for changes, error, message in (
         ({"out": tmp_path / "out.avi"}, ValueError, r"out: expected a name that ends in \.mp4"),
         ({"out": video}, ValueError, "out: expected another file than the video"),
@@ -168,7 +182,7 @@ def test_wrong_arguments_are_named_before_the_work_begins(model, video, tmp_path
             "explanation: expected 'joy', which the model recognises, got 'anger'",
         ),
         (
-            {"explanation": replace(explanation, mean=few)},
+            {"explanation": relevance_of(explanation, np.zeros(10))},
             ValueError,
             "explanation: expected 468 landmarks, got 10",
         ),

@@ -32,7 +32,7 @@ LIPS = mesh.region_landmarks("lips")
 TO_IMAGE = np.float32([1 / 9, -1 / 9, -1 / 9])  # centimetres, y up, to eye distances, y down
 
 
-def explanation_of(emotion="happiness", frames=20, seed=0):
+def explanation_of(emotion="happiness", frames=20, seed=0, scale=1.0):
     """Nine tenths of the relevance lie on the lips, one tenth on the right cheek."""
     rng = np.random.default_rng(seed)
     weight = np.zeros(468)
@@ -41,16 +41,25 @@ def explanation_of(emotion="happiness", frames=20, seed=0):
     weight[cheek] = 0.1 / len(cheek)
     mean_abs = np.broadcast_to(weight[:, None] / (3 * frames), (frames, 468, 3)).copy()
     face = mesh.CANONICAL_FACE * TO_IMAGE + 0.01 * rng.normal(size=(frames, 468, 3))
-    return DatasetExplanation(
+    clips = face[None].astype(np.float32).repeat(50, axis=0)
+    output = rng.normal(size=50)
+    sign = np.where(output > 0, -0.5, 1)
+    return DatasetExplanation.from_attributions(
+        clips,
+        scale * sign[:, None, None, None] * mean_abs,
+        clips[:3],
         emotion=emotion,
-        mean=-0.5 * mean_abs,
-        mean_abs=mean_abs,
-        output=rng.normal(size=50),
-        completeness_error=10 ** rng.normal(-4, 1, size=50),
-        baselines=face[None].astype(np.float32).repeat(3, axis=0),
-        expression=face.astype(np.float32),
+        output=output,
+        baseline_output=np.zeros(3),
+        completeness_error=scale * 10 ** rng.normal(-4, 1, size=50),
         n_steps=16,
     )
+
+
+def of_other_landmarks():
+    X = np.zeros((2, 20, 478, 3), np.float32)
+    numbers = {"output": [1, 2], "baseline_output": [0, 0], "completeness_error": [0, 0]}
+    return DatasetExplanation.from_attributions(X, X, X, n_steps=1, **numbers)
 
 
 def path_of(emotion="happiness", chosen=(0.95, 0.97, 0.6), random=(0.95, 0.8, 0.5), spread=0.02):
@@ -196,9 +205,7 @@ def test_embedded_numbers_are_those_of_the_explanation():
 
 
 def test_what_is_zero_or_unknown_can_be_shown(tmp_path):
-    nothing = explanation_of()
-    zeros = np.zeros_like(nothing.mean)
-    nothing = replace(nothing, mean=zeros, mean_abs=zeros, completeness_error=np.zeros(50))
+    nothing = explanation_of(scale=0.0)
     path = path_of("one fold, no control")
     lonely = path.folds[(path.folds["choice"] == "relevance") & (path.folds["fold"] == 0)]
     table = path.table.assign(balanced_accuracy_se=np.nan, random_balanced_accuracy=np.nan)
@@ -219,14 +226,9 @@ def test_what_is_zero_or_unknown_can_be_shown(tmp_path):
         ([explanation_of()] * 2, ValueError, "one DatasetExplanation per emotion, got two of 'hap"),
         ([explanation_of(), path_of(), path_of()], ValueError, "one PruningPath per emotion"),
         (
-            [replace(explanation_of(), mean=np.zeros((20, 478, 3)))],
+            [of_other_landmarks()],
             ValueError,
             r"results: expected explanations of \(T, 468, 3\), got \(20, 478, 3\)",
-        ),
-        (
-            [replace(explanation_of(), mean_abs=np.zeros((2, 468, 3)))],
-            ValueError,
-            r"results: expected mean_abs of shape \(20, 468, 3\), got \(2, 468, 3\)",
         ),
         (
             [replace(explanation_of(), output=np.array([np.nan]))],

@@ -2,14 +2,24 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <tuple>
+
 #include "bindings.h"
 #include "fastexai/attribution/path_integrator.h"
+#include "fastexai/attribution/path_plan.h"
 #include "fastexai/attribution/script_model.h"
 #include "progress.h"
 
 namespace py = pybind11;
 
 namespace fastexai {
+namespace {
+
+auto as_tuple(const PathIntegral& result) {
+  return std::tuple(result.attributions, result.delta, result.nodes, result.converged);
+}
+
+}  // namespace
 
 void bind_attribution(py::module_& m) {
   py::class_<ScriptModel, std::shared_ptr<ScriptModel>>(m, "ScriptModel")
@@ -26,17 +36,43 @@ void bind_attribution(py::module_& m) {
         }),
         py::arg("n"));
 
-  m.def("integrate_path",
-        torch::wrap_pybind_function([](const ScriptModel& model, const at::Tensor& inputs,
-                                       const at::Tensor& baselines, int64_t n_steps,
-                                       int64_t max_rows, const py::object& progress) {
-          const PathOptions options{max_rows, interruptible(progress)};
-          const py::gil_scoped_release no_gil;
-          auto result = integrate_path(model, inputs, baselines, gauss_legendre(n_steps), options);
-          return std::pair(result.attributions, result.delta);
+  py::class_<PathPlan, std::shared_ptr<PathPlan>>(m, "PathPlan")
+      .def_property_readonly("description", &PathPlan::description);
+
+  m.def("plan_paths",
+        torch::wrap_pybind_function_no_gil([](const std::shared_ptr<ScriptModel>& model,
+                                              const at::Tensor& example, bool use_structure) {
+          return std::const_pointer_cast<PathPlan>(plan_paths(model, example, use_structure));
         }),
-        py::arg("model"), py::arg("inputs"), py::arg("baselines"), py::kw_only(),
-        py::arg("n_steps"), py::arg("max_rows"), py::arg("progress") = py::none());
+        py::arg("model"), py::arg("example"), py::kw_only(), py::arg("use_structure") = true);
+
+  m.def("integrate_path",
+        torch::wrap_pybind_function([](const PathPlan& plan, const at::Tensor& inputs,
+                                       const at::Tensor& baselines, std::vector<double> nodes,
+                                       std::vector<double> weights, int64_t max_rows,
+                                       bool multiply_by_inputs, const py::object& progress) {
+          const PathOptions options{multiply_by_inputs, max_rows, interruptible(progress)};
+          const Quadrature rule{std::move(nodes), std::move(weights)};
+          const py::gil_scoped_release no_gil;
+          return as_tuple(integrate_path(plan, inputs, baselines, rule, options));
+        }),
+        py::arg("plan"), py::arg("inputs"), py::arg("baselines"), py::kw_only(), py::arg("nodes"),
+        py::arg("weights"), py::arg("max_rows") = 0, py::arg("multiply_by_inputs") = true,
+        py::arg("progress") = py::none());
+
+  m.def("integrate_path_adaptively",
+        torch::wrap_pybind_function([](const PathPlan& plan, const at::Tensor& inputs,
+                                       const at::Tensor& baselines, double tol, int64_t max_nodes,
+                                       int64_t max_rows, bool multiply_by_inputs,
+                                       const py::object& progress) {
+          const PathOptions options{multiply_by_inputs, max_rows, interruptible(progress)};
+          const py::gil_scoped_release no_gil;
+          return as_tuple(
+              integrate_path_adaptively(plan, inputs, baselines, {tol, max_nodes}, options));
+        }),
+        py::arg("plan"), py::arg("inputs"), py::arg("baselines"), py::kw_only(), py::arg("tol"),
+        py::arg("max_nodes"), py::arg("max_rows") = 0, py::arg("multiply_by_inputs") = true,
+        py::arg("progress") = py::none());
 }
 
 }  // namespace fastexai

@@ -13,6 +13,11 @@
 namespace fastexai {
 namespace {
 
+/// A plan for a model that is no TorchScript.
+std::shared_ptr<const PathPlan> plan_for(std::shared_ptr<const Model> model) {
+  return plan_whole_model(std::move(model), at::zeros({1, 4, 3}));
+}
+
 /// F(x) = sum over features of x^3, whose attribution of each feature is x^3 - b^3.
 class Cubic final : public Model {
  public:
@@ -42,36 +47,88 @@ TEST(GaussLegendre, WeightsSumToOneAndPolynomialsAreExact) {
 TEST(IntegratePath, IsExactForACubic) {
   const auto inputs = at::randn({9, 4, 3}, at::kDouble),
              baselines = at::randn({1, 4, 3}, at::kDouble);
-  const auto result = integrate_path(Cubic(), inputs, baselines, gauss_legendre(2));
+  const auto result =
+      integrate_path(*plan_for(std::make_shared<Cubic>()), inputs, baselines, gauss_legendre(2));
   EXPECT_TRUE(at::allclose(result.attributions, inputs.pow(3) - baselines.pow(3), 1e-12, 1e-12));
   EXPECT_LT(result.delta.abs().max().item<double>(), 1e-12);
 }
 
 TEST(IntegratePath, KeepsToItsRowsAndDoesNotDependOnThem) {
   const auto inputs = at::randn({13, 4, 3}, at::kDouble), baselines = at::zeros_like(inputs);
-  const auto whole = integrate_path(Cubic(), inputs, baselines, gauss_legendre(10));
+  const auto whole =
+      integrate_path(*plan_for(std::make_shared<Cubic>()), inputs, baselines, gauss_legendre(10));
   for (const int64_t max_rows : {1, 3, 64}) {
-    const Cubic model;
-    const auto tiled = integrate_path(model, inputs, baselines, gauss_legendre(10), {max_rows, {}});
-    EXPECT_LE(model.rows, max_rows);
+    const auto model = std::make_shared<Cubic>();
+    const auto tiled = integrate_path(*plan_for(model), inputs, baselines, gauss_legendre(10),
+                                      {true, max_rows, {}});
+    EXPECT_LE(model->rows, max_rows);
     EXPECT_TRUE(at::allclose(tiled.attributions, whole.attributions, 1e-12, 1e-12));
   }
 }
 
 TEST(IntegratePath, SurfacesAnExceptionFromProgress) {
   const auto inputs = at::randn({64, 4, 3});
-  PathOptions options{1, [](int64_t, int64_t) { throw std::runtime_error("stop"); }};
-  EXPECT_THROW(integrate_path(Cubic(), inputs, at::zeros_like(inputs), gauss_legendre(3), options),
+  PathOptions options{true, 1, [](int64_t, int64_t) { throw std::runtime_error("stop"); }};
+  EXPECT_THROW(integrate_path(*plan_for(std::make_shared<Cubic>()), inputs, at::zeros_like(inputs),
+                              gauss_legendre(3), options),
                std::runtime_error);
 }
 
 TEST(IntegratePath, RefusesWhatDoesNotFit) {
   const auto inputs = at::randn({2, 4, 3});
   const auto rule = gauss_legendre(3);
-  EXPECT_THROW(integrate_path(Cubic(), inputs, at::zeros({1, 5, 3}), rule), c10::ValueError);
-  EXPECT_THROW(integrate_path(Cubic(), inputs.to(at::kLong), inputs, rule), c10::TypeError);
-  EXPECT_THROW(integrate_path(Cubic(), inputs / 0, inputs, rule), c10::ValueError);
+  EXPECT_THROW(
+      integrate_path(*plan_for(std::make_shared<Cubic>()), inputs, at::zeros({1, 5, 3}), rule),
+      c10::ValueError);
+  EXPECT_THROW(
+      integrate_path(*plan_for(std::make_shared<Cubic>()), inputs.to(at::kLong), inputs, rule),
+      c10::TypeError);
+  EXPECT_THROW(integrate_path(*plan_for(std::make_shared<Cubic>()), inputs / 0, inputs, rule),
+               c10::ValueError);
   EXPECT_THROW(gauss_legendre(0), c10::ValueError);
+}
+
+TEST(GaussKronrod, BothRulesAreExactUpToTheirDegrees) {
+  const auto rule = gauss_kronrod();
+  for (const auto& [weights, degree] : {std::pair(rule.kronrod, 22), std::pair(rule.gauss, 13)})
+    for (int power = 0; power <= degree; ++power) {
+      double integral = 0;
+      for (size_t k = 0; k < rule.nodes.size(); ++k)
+        integral += weights[k] * std::pow(rule.nodes[k], power);
+      EXPECT_NEAR(integral, 1.0 / (power + 1), 1e-15) << "degree " << power;
+    }
+}
+
+/// F(x) = sum |x - 0.3|: one kink per feature on the way from 0 to 1.
+class Kinked final : public Model {
+ public:
+  at::Tensor value(const at::Tensor& inputs) const override {
+    return (inputs - 0.3).abs().flatten(1).sum(1);
+  }
+  at::Tensor weighted_gradient(const at::Tensor& inputs,
+                               const at::Tensor& row_weights) const override {
+    return (inputs - 0.3).sign() * row_weights.view({-1, 1, 1});
+  }
+};
+
+TEST(IntegratePathAdaptively, BisectsTowardsAKink) {
+  const auto inputs = at::rand({6, 4, 3}, at::kDouble) + 0.5, baselines = at::zeros_like(inputs);
+  const auto plan = plan_for(std::make_shared<Kinked>());
+  const auto fixed = integrate_path(*plan, inputs, baselines, gauss_legendre(50));
+  const auto result = integrate_path_adaptively(*plan, inputs, baselines, {1e-6, 20000});
+  const auto expected = (inputs - 0.3).abs() - 0.3;
+  EXPECT_TRUE(result.converged.all().item<bool>());
+  EXPECT_TRUE(at::allclose(result.attributions, expected, 1e-5, 1e-5));
+  EXPECT_LT(result.delta.abs().max().item<double>(), 1e-5);
+  EXPECT_GT(fixed.delta.abs().max().item<double>(), 1e-3);
+}
+
+TEST(IntegratePathAdaptively, SaysWhatHasNotConverged) {
+  const auto inputs = at::rand({3, 4, 3}, at::kDouble) + 0.5, baselines = at::zeros_like(inputs);
+  const auto result = integrate_path_adaptively(*plan_for(std::make_shared<Kinked>()), inputs,
+                                                baselines, {1e-9, 60});
+  EXPECT_FALSE(result.converged.any().item<bool>());
+  EXPECT_LE(result.nodes.max().item<int64_t>(), 60);
 }
 
 TEST(ScriptModel, RefusesWhatIsNoTorchScript) {

@@ -15,15 +15,34 @@ class ScriptModel:
     def value(self, inputs: Tensor) -> Tensor: ...
 
 def gauss_legendre(n: int) -> tuple[list[float], list[float]]: ...
+
+class PathPlan:
+    @property
+    def description(self) -> str: ...
+
+def plan_paths(model: ScriptModel, example: Tensor, *, use_structure: bool = True) -> PathPlan: ...
 def integrate_path(
-    model: ScriptModel,
+    plan: PathPlan,
     inputs: Tensor,
     baselines: Tensor,
     *,
-    n_steps: int,
-    max_rows: int,
+    nodes: Sequence[float],
+    weights: Sequence[float],
+    max_rows: int = 0,
+    multiply_by_inputs: bool = True,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[Tensor, Tensor]: ...
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+def integrate_path_adaptively(
+    plan: PathPlan,
+    inputs: Tensor,
+    baselines: Tensor,
+    *,
+    tol: float,
+    max_nodes: int,
+    max_rows: int = 0,
+    multiply_by_inputs: bool = True,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
 def masked_scores(
     model: ScriptModel, clips: Tensor, *, baseline: Tensor, kept: Tensor
 ) -> Tensor: ...

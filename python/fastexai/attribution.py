@@ -1,26 +1,29 @@
 """Integrated Gradients of TorchScript models, computed by the C++ core."""
 
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastexai import _core
+from fastexai.quadrature import quadrature
 
 __all__ = ["Attribution", "IntegratedGradients", "integrated_gradients"]
 
 Model = str | os.PathLike[str] | bytes | torch.jit.ScriptModule | nn.Module
 Progress = Callable[[int, int], object]
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # values, delta, nodes, converged
+Target = int | Sequence[int] | Tensor | None
 
-_MAX_ROWS = 128  # 128 rows of 20 x 468 x 3 floats are 14 MB: small enough to stay near the caches
+_MAX_NODES = 15 * 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq: tensors have no single truth value
@@ -33,21 +36,37 @@ class Attribution:
         Attributions, in units of the model's output.
     delta : Tensor, shape (N,)
         Sum of ``values`` minus (F(inputs) - F(baselines)).
+    nodes : Tensor, shape (N,), int64
+        Gradient evaluations spent on each sample; 0 where the integral has a closed form.
+    converged : Tensor, shape (N,), bool
+        Whether each sample met ``tol``; all true where none was asked for.
+    plan : str
+        How the model was evaluated, in words.
     """
 
     values: Tensor
     delta: Tensor
+    nodes: Tensor
+    converged: Tensor
+    plan: str
 
     def __post_init__(self) -> None:
-        if self.delta.shape != self.values.shape[:1]:
-            raise ValueError(
-                f"delta: expected {(*self.values.shape[:1],)}, got {(*self.delta.shape,)}"
-            )
+        for name in ("delta", "nodes", "converged"):
+            shape = getattr(self, name).shape
+            if shape != self.values.shape[:1]:
+                raise ValueError(f"{name}: expected ({len(self.values)},), got {(*shape,)}")
 
     @property
     def completeness_error(self) -> Tensor:
         """|delta|, shape (N,)."""
         return self.delta.abs()
+
+    def __repr__(self) -> str:
+        return (
+            f"Attribution(values: {(*self.values.shape,)}, completeness error <= "
+            f"{float(self.completeness_error.max()):.1e}, {int(self.nodes.sum())} nodes, "
+            f"{int(self.converged.sum())} of {len(self.converged)} converged; {self.plan})"
+        )
 
 
 class IntegratedGradients:
@@ -58,23 +77,49 @@ class IntegratedGradients:
     model : path, bytes, ScriptModule or nn.Module
         A TorchScript file or its bytes; a module in evaluation mode, which is scripted as it is. Its
         forward takes one tensor and returns one row of outputs per row of inputs.
+    multiply_by_inputs : bool
+        False returns the mean gradient along the path instead of its product with
+        ``inputs - baselines``.
+    use_structure : bool
+        False evaluates the whole model at every node: the same numbers, slowly.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self, model: Model, multiply_by_inputs: bool = True, *, use_structure: bool = True
+    ) -> None:
         self.model = load_model(model)
+        self._multiply_by_inputs = multiply_by_inputs
+        self._use_structure = use_structure
+        self._plans: dict[tuple[object, ...], _core.PathPlan] = {}
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether attributions are the mean gradient times ``inputs - baselines``."""
+        return self._multiply_by_inputs
+
+    @property
+    def plan(self) -> str:
+        """How the model is evaluated, in words: one line per shape of input seen so far."""
+        return "\n".join(plan.description for plan in self._plans.values()) or "no input seen yet"
+
+    def has_convergence_delta(self) -> bool:
+        """Integrated Gradients can say how incomplete they are."""
+        return True
 
     def attribute(
         self,
         inputs: Tensor,
         baselines: Tensor | float | None = None,
-        target: int | None = None,
-        *,
+        target: Target = None,
+        additional_forward_args: None = None,
         n_steps: int = 50,
+        method: str = "gausslegendre",
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
+        *,
         progress: Progress | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attribute the model's output to every input.
+        """Attribute the model's output to every input, as Captum's method of this name does.
 
         Parameters
         ----------
@@ -82,10 +127,14 @@ class IntegratedGradients:
             The samples.
         baselines : Tensor, float or None
             (N, ...), one row that serves all, one number, or None for zeros.
-        target : int, optional
+        target : int, or N of them, optional
             The output column to explain, where there are several.
+        additional_forward_args : None
+            Here for the signature's sake: forward takes one tensor.
         n_steps : int
-            Gauss-Legendre nodes.
+            Number of nodes.
+        method : str
+            One of ``fastexai.quadrature.METHODS``.
         internal_batch_size : int, optional
             At most so many rows (samples x nodes) in one forward pass.
         return_convergence_delta : bool
@@ -103,23 +152,124 @@ class IntegratedGradients:
         ValueError
             If shapes do not match, or an input, baseline or output is not finite.
         TypeError
-            If the inputs are not float32 or float64.
+            If the inputs are not a tensor of float32 or float64.
         """
-        result = self._attribute(
+        if additional_forward_args is not None:
+            raise ValueError(
+                "additional_forward_args: expected None, since forward takes one tensor; "
+                "bind other arguments inside the model"
+            )
+        result = self.integrate(
             inputs,
-            _expand_baseline(baselines, inputs),
-            target,
+            baselines,
+            target=target,
             n_steps=n_steps,
-            max_rows=_MAX_ROWS if internal_batch_size is None else internal_batch_size,
+            method=method,
+            max_rows=internal_batch_size,
             progress=progress,
         )
         return (result.values, result.delta) if return_convergence_delta else result.values
 
-    def _attribute(
-        self, inputs: Tensor, baselines: Tensor, target: int | None, **options: Any
-    ) -> Attribution:
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor,
+        start_point: Tensor,
+        end_point: Tensor,
+        target: int | None = None,
+        additional_forward_args: None = None,
+    ) -> Tensor:
+        """Return the sum of attributions minus (F(end) - F(start)), shape (N,)."""
         model = self.model if target is None else self.model.with_target(target)
-        return Attribution(*_core.integrate_path(model, inputs, baselines, **options))
+        change = model.value(end_point) - model.value(start_point)
+        return attributions.reshape(len(attributions), -1).sum(1) - change
+
+    def integrate(
+        self,
+        inputs: Tensor,
+        baselines: Tensor | float | None = None,
+        *,
+        target: Target = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        tol: float | None = None,
+        max_nodes: int = _MAX_NODES,
+        max_rows: int | None = None,
+        progress: Progress | None = None,
+    ) -> Attribution:
+        """Attribute a batch; see `integrated_gradients`."""
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs: expected a Tensor, got {type(inputs).__name__}")
+        if max_rows is not None and max_rows < 1:
+            raise ValueError(f"internal_batch_size: expected at least 1, got {max_rows}")
+        start = _baseline_rows(baselines, inputs)
+        rows = max_rows or 0
+        nodes, weights = quadrature(method, n_steps)
+
+        def run(plan: _core.PathPlan, samples: Tensor, own: Tensor) -> Parts:
+            if tol is None:
+                return _core.integrate_path(
+                    plan,
+                    samples,
+                    own,
+                    nodes=nodes,
+                    weights=weights,
+                    max_rows=rows,
+                    multiply_by_inputs=self._multiply_by_inputs,
+                    progress=progress,
+                )
+            return _core.integrate_path_adaptively(
+                plan,
+                samples,
+                own,
+                tol=tol,
+                max_nodes=max_nodes,
+                max_rows=rows,
+                multiply_by_inputs=self._multiply_by_inputs,
+                progress=progress,
+            )
+
+        if target is None or isinstance(target, int):
+            plan = self._plan(inputs, target)
+            return _warn(Attribution(*run(plan, inputs, start), plan.description))
+        return self._per_target(run, inputs, start, _target_columns(target, len(inputs)))
+
+    def _per_target(
+        self,
+        run: Callable[[_core.PathPlan, Tensor, Tensor], Parts],
+        inputs: Tensor,
+        start: Tensor,
+        columns: Tensor,
+    ) -> Attribution:
+        """One run for each output column that any sample asks for."""
+        parts: Parts | None = None
+        for column in sorted(set(columns.tolist())):
+            chosen = columns == column
+            plan = self._plan(inputs, column)
+            found = run(plan, inputs[chosen], start if len(start) == 1 else start[chosen])
+            if parts is None:
+                values, delta, nodes, converged = (
+                    f.new_empty((len(inputs), *f.shape[1:])) for f in found
+                )
+                parts = (values, delta, nodes, converged)
+            for part, value in zip(parts, found, strict=True):
+                part[chosen] = value
+        assert parts is not None  # there is at least one sample, and so one column
+        return _warn(Attribution(*parts, plan.description))
+
+    def _plan(self, inputs: Tensor, target: int | None) -> _core.PathPlan:
+        key = (inputs.shape[1:], inputs.dtype, inputs.device, target)
+        if key not in self._plans:
+            model = self.model if target is None else self.model.with_target(target)
+            example = inputs[:1].detach()
+            if example.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"inputs: expected float32 or float64, got {example.dtype}")
+            if len(example) == 0:
+                raise ValueError(
+                    f"inputs: expected a batch of at least one sample, got {(*inputs.shape,)}"
+                )
+            use = self._use_structure
+            self._plans[key] = _core.plan_paths(model, example, use_structure=use)
+        return self._plans[key]
 
 
 def integrated_gradients(
@@ -127,18 +277,58 @@ def integrated_gradients(
     inputs: Tensor,
     baselines: Tensor | float | None = None,
     *,
-    target: int | None = None,
+    target: Target = None,
     n_steps: int = 50,
+    method: str = "gausslegendre",
+    tol: float | None = None,
+    max_nodes: int = _MAX_NODES,
+    max_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Attribute a batch; the arguments are those of `IntegratedGradients.attribute`."""
+    """Attribute a batch by a fixed rule, or to a tolerance.
+
+    Parameters
+    ----------
+    model : path, bytes, ScriptModule, nn.Module or IntegratedGradients
+        See `IntegratedGradients`; an instance keeps what it found out about the model.
+    inputs, baselines, target, n_steps, method, progress
+        See `IntegratedGradients.attribute`.
+    tol : float, optional
+        Instead of ``n_steps``: spend nodes on each sample until the completeness error and the
+        estimated error of its attributions are at most ``tol`` times |F(x) - F(baseline)|, or what
+        rounding costs (16 machine epsilons of the outputs).
+    max_nodes : int
+        The most that one sample may spend under ``tol``; the rest is reported as not converged.
+    max_rows : int, optional
+        At most so many rows (samples x nodes) in one forward pass.
+
+    Returns
+    -------
+    Attribution
+        With the completeness error, nodes and convergence of every sample.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a value is not finite, or an option is out of range.
+    TypeError
+        If the inputs are not a tensor of float32 or float64.
+
+    Warns
+    -----
+    RuntimeWarning
+        If samples have not converged.
+    """
     ig = model if isinstance(model, IntegratedGradients) else IntegratedGradients(model)
-    return ig._attribute(
+    return ig.integrate(
         inputs,
-        _expand_baseline(baselines, inputs),
-        target,
+        baselines,
+        target=target,
         n_steps=n_steps,
-        max_rows=_MAX_ROWS,
+        method=method,
+        tol=tol,
+        max_nodes=max_nodes,
+        max_rows=max_rows,
         progress=progress,
     )
 
@@ -170,8 +360,28 @@ def _script(module: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def _expand_baseline(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
+def _baseline_rows(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
     if isinstance(baselines, Tensor):
         return baselines
     row = inputs[:1]
     return torch.zeros_like(row) if baselines is None else torch.full_like(row, float(baselines))
+
+
+def _target_columns(target: Sequence[int] | Tensor, samples: int) -> Tensor:
+    columns = torch.as_tensor(target).reshape(-1)
+    if columns.dtype.is_floating_point or len(columns) not in (1, samples):
+        raise ValueError(f"target: expected one column index, or {samples}, got {len(columns)}")
+    return columns.expand(samples)
+
+
+def _warn(attribution: Attribution) -> Attribution:
+    missed = (~attribution.converged).nonzero().flatten().tolist()
+    if missed:
+        named = ", ".join(map(str, missed[:10])) + (", ..." if len(missed) > 10 else "")
+        warnings.warn(
+            f"integrated gradients: {len(missed)} of {len(attribution.converged)} samples have not "
+            f"converged within max_nodes: {named}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return attribution

@@ -25,7 +25,7 @@ from rich.table import Table
 import fastexai as fx
 from fastexai.aside import written_aside
 from fastexai.demo import run_demo
-from fastexai.export import read_model
+from fastexai.export import ModelMetadata, read_model
 from fastexai.extraction import VIDEO_SUFFIXES
 
 __all__ = ["app", "main"]
@@ -125,7 +125,7 @@ def explain(
 ) -> None:
     """Say what a model looks at: fastexai explain smile.mp4 --model happiness.pt."""
     metadata, _, _ = read_model(model)
-    clips = _clips(source, metadata.frames, face_model)
+    clips = _clips(source, metadata, face_model)
     with _stage(f"Attributing {len(clips)} clips") as progress:
         explanation = fx.explain_dataset(model, clips, n_steps=n_steps, progress=progress)
     description = _describe(explanation, clips, top)
@@ -191,7 +191,7 @@ def report(
     explanations = []
     for file in model:
         metadata, _, _ = read_model(file)
-        clips = _clips(source, metadata.frames, face_model)
+        clips = _clips(source, metadata, face_model)
         with _stage(f"Attributing {metadata.emotion}") as progress:
             explanations.append(fx.explain_dataset(file, clips, progress=progress))
     _out.print(str(fx.report(explanations, out)))
@@ -223,13 +223,16 @@ def _videos(source: Path) -> list[Path]:
     return videos
 
 
-def _clips(source: Path, frames: int, face_model: Path | None) -> fx.ClipSet:
-    """Clips of a store, or the one clip of a video."""
+def _clips(source: Path, metadata: ModelMetadata, face_model: Path | None) -> fx.ClipSet:
+    """Clips of a store, or the one clip of a video, as the model wants them."""
+    frames, alignment = metadata.frames, metadata.alignment
     if source.is_dir():
-        return fx.ClipSet.from_store(fx.LandmarkStore(source), frames=frames)
+        return fx.ClipSet.from_store(fx.LandmarkStore(source), frames=frames, alignment=alignment)
     with _stage(f"Finding landmarks in {source.name}") as progress:
         clip = fx.extract_landmarks(source, face_model=face_model, progress=progress)
-    return fx.ClipSet.from_clips([replace(clip, source=source.name)], frames=frames)
+    return fx.ClipSet.from_clips(
+        [replace(clip, source=source.name)], frames=frames, alignment=alignment
+    )
 
 
 def _describe(

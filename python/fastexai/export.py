@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastexai.aside import written_aside
+from fastexai.landmarks import Alignment
 
 __all__ = ["ModelMetadata", "read_model", "write_model"]
 
@@ -45,7 +46,9 @@ class ModelMetadata:
         The landmarks that the model reads.
     hidden : int
         Hidden units per direction.
-    normalization : str
+    classes : list
+        What ``predict`` answers with: "no" first.
+    alignment : {"procrustes", "eyes"}
         How clips were normalised.
     versions : dict of str to str
         The packages that made the file.
@@ -57,7 +60,8 @@ class ModelMetadata:
     frames: int
     kept: list[int]
     hidden: int
-    normalization: str = "eyes"
+    classes: list[Any] = field(default_factory=lambda: [False, True])
+    alignment: Alignment = "procrustes"
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -117,7 +121,7 @@ def read_model(
             description = json.loads(archive.read(extra["fastexai.json"]))
             baselines = np.load(io.BytesIO(archive.read(extra["baselines.npy"])))
             weights = dict(np.load(io.BytesIO(archive.read(extra["state_dict.npz"]))))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         raise ValueError(
             f"model: expected a file written by export(), got {path} ({error})"
         ) from None

@@ -63,6 +63,8 @@ def normalize(
         If the dtype is not float32 or float64.
     """
     tensor = _tensor(landmarks)
+    if tensor.ndim < 2 or tensor.shape[-2:] != (mesh.LANDMARKS, 3):
+        raise ValueError(f"landmarks: expected (..., 468, 3), got {(*tensor.shape,)}")
     if alignment == "eyes":
         return _core.align_eyes(tensor).numpy()
     if alignment == "procrustes":
@@ -118,6 +120,8 @@ class ClipSet:
         Emotion, person and identity of each clip.
     relevant : dict of str to ndarray of bool, shape (L,), optional
         The landmarks that each emotion truly moves; known for simulated clips only.
+    alignment : {"procrustes", "eyes"}
+        How the clips were normalised (`normalize`).
     """
 
     X: NDArray[np.float32]
@@ -125,6 +129,7 @@ class ClipSet:
     subjects: NDArray[np.str_]
     ids: NDArray[np.str_]
     relevant: dict[str, NDArray[np.bool_]] | None = None
+    alignment: Alignment = "procrustes"
 
     def __post_init__(self) -> None:
         if self.X.ndim != 4 or self.X.shape[-1] != 3:
@@ -170,7 +175,13 @@ class ClipSet:
             ids.append(clip.source)
         if not X:
             raise ValueError("clips: expected at least one clip, got none")
-        return cls(np.stack(X), np.array(labels), np.array(subjects), np.array(ids))
+        return cls(
+            np.stack(X),
+            np.array(labels),
+            np.array(subjects),
+            np.array(ids),
+            alignment=alignment,
+        )
 
     @classmethod
     def from_store(
@@ -234,6 +245,10 @@ def prototypes(
     ValueError
         If there are fewer than ``k`` clips to choose from.
     """
+    if of not in ("all", "neutral"):
+        raise ValueError(f"of: expected 'all' or 'neutral', got {of!r}")
+    if of == "neutral" and not isinstance(clips, ClipSet):
+        raise ValueError("of: expected 'all' for an array, which has no labels, got 'neutral'")
     if isinstance(clips, ClipSet):
         X = clips.X[clips.labels == "neutral"] if of == "neutral" else clips.X
     else:

@@ -54,8 +54,7 @@ class BiLSTM(nn.Module):
         limit. A random projection would spread every landmark's noise over all units, and the
         attributions with it.
         """
-        read = self._read(clips)
-        movement = (read - read.mean(1, keepdim=True)).flatten(0, 1)
+        movement = self._movement(clips).flatten(0, 1)
         q = min(len(self.projection.weight), len(movement))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the range finder; the components do not depend on it
@@ -65,16 +64,15 @@ class BiLSTM(nn.Module):
         self.projection.weight.zero_()
         self.projection.weight[:q].copy_(scaled.T)
 
-    def _read(self, clips: Tensor) -> Tensor:
+    def _movement(self, clips: Tensor) -> Tensor:
         if self.kept.numel() != self.landmarks:
             clips = clips.index_select(2, self.kept)
-        return clips.flatten(2)
+        # Before the projection, although they commute: afterwards large numbers would cancel.
+        return (clips - clips.mean(1, keepdim=True)).flatten(2)
 
     def features(self, clips: Tensor) -> Tensor:
         """Return what the readout reads: (N, T, L, 3) to (N, 2 * hidden)."""
-        projected = self.projection(self._read(clips))
-        # Subtracting the clip's mean face commutes with the projection, which leaves less to do.
-        steps, _ = self.lstm(projected - projected.mean(1, keepdim=True))
+        steps, _ = self.lstm(self.projection(self._movement(clips)))
         mean: Tensor = steps.mean(1)
         return mean
 

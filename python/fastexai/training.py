@@ -14,6 +14,7 @@ import pandas as pd
 import skorch
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
@@ -64,6 +65,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         "No" first.
     network_ : torch.nn.Module
         The fitted network, in evaluation mode.
+    alignment_ : str
+        How the training clips were normalised.
     prototypes_ : ndarray, shape (k, T, L, 3), float32
         Typical training clips without the emotion: the default baselines of an explanation.
     """
@@ -113,6 +116,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             If shapes do not match, a clip holds NaN, or there are not exactly two classes.
         """
         clips, y, groups = _clips_and_labels(X, y, groups, self.emotion)
+        self.alignment_ = X.alignment if isinstance(X, ClipSet) else "procrustes"
         self.classes_ = np.unique(y)
         if len(self.classes_) != 2:
             raise ValueError(
@@ -143,17 +147,20 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def predict_proba(self, X: ArrayLike | ClipSet) -> NDArray[np.float64]:
         """Return the probabilities of "no" and "yes", shape (N, 2)."""
-        yes = 1 / (1 + np.exp(-self.decision_function(X).astype(np.float64)))
+        yes = expit(self.decision_function(X).astype(np.float64))
         return np.stack([1 - yes, yes], axis=1)
 
     def predict(self, X: ArrayLike | ClipSet) -> NDArray[Any]:
         """Return the class of every clip, shape (N,)."""
-        answer: NDArray[Any] = self.classes_[(self.decision_function(X) > 0).astype(int)]
+        positive = self.decision_function(X) > 0
+        answer: NDArray[Any] = self.classes_[positive.astype(int)]
         return answer
 
     def score(self, X: ArrayLike | ClipSet, y: ArrayLike | None = None) -> float:
         """Return the balanced accuracy: 0.5 is chance, however rare the emotion."""
         clips, y, _ = _clips_and_labels(X, y, None, self.emotion)
+        if isinstance(X, ClipSet):
+            y = self.classes_[np.asarray(y, dtype=int)]
         return float(balanced_accuracy_score(y, self.predict(clips)))
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -166,6 +173,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             frames=self.frames_,
             kept=self.network_.kept.tolist(),
             hidden=self.hidden,
+            classes=self.classes_.tolist(),
+            alignment=self.alignment_,
             versions={name: version(name) for name in ("fastexai", "torch", "numpy")},
         )
         write_model(path, self.network_, metadata, self.prototypes_)
@@ -177,7 +186,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         clf = cls(
             metadata.emotion, metadata.architecture, kept=metadata.kept, hidden=metadata.hidden
         )
-        clf.classes_ = np.array([False, True])
+        clf.classes_, clf.alignment_ = np.array(metadata.classes), metadata.alignment
         clf.network_ = clf._build(metadata.landmarks)
         clf.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         clf.network_.eval().requires_grad_(False)

@@ -148,7 +148,7 @@ def slide(
             f"model: expected one of {clip.landmarks.shape[1]} landmarks, got {metadata.landmarks}"
         )
     rows = window_rows(clip, seconds=seconds, stride=stride)
-    normalized = normalize(clip.landmarks)
+    normalized = normalize(clip.landmarks, alignment=metadata.alignment)
     ig = IntegratedGradients(model)
     logits, relevances = [], []
     for first in range(0, len(rows), _BATCH_WINDOWS):

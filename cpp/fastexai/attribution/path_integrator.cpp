@@ -2,9 +2,14 @@
 #include "fastexai/attribution/path_integrator.h"
 
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
 
 #include "fastexai/check.h"
 
@@ -21,80 +26,348 @@ void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const Pat
       "baselines: expected ", inputs.sizes(), " or one row of it, got ", baselines.sizes());
   TORCH_CHECK_TYPE(baselines.scalar_type() == inputs.scalar_type(), "baselines: expected ",
                    inputs.scalar_type(), " like inputs, got ", baselines.scalar_type());
-  TORCH_CHECK_VALUE(options.max_rows >= 1, "internal_batch_size: expected at least 1, got ",
+  TORCH_CHECK_VALUE(options.max_rows >= 0, "internal_batch_size: expected at least 1, got ",
                     options.max_rows);
   check_finite(inputs, "inputs");
   check_finite(baselines, "baselines");
 }
 
-/// One node per row: (N, ...) clips and (S,) nodes to (N * S, ...).
-at::Tensor path_points(const at::Tensor& start, const at::Tensor& difference,
-                       const at::Tensor& nodes) {
-  auto shape = std::vector<int64_t>(difference.dim() + 1, 1);
-  shape[1] = nodes.size(0);
-  const auto points = difference.unsqueeze(1) * nodes.view(shape) + start.unsqueeze(1);
-  return points.flatten(0, 1);
+/// A tensor made in inference mode can never require a gradient; its copy can.
+at::Tensor ordinary(const at::Tensor& tensor) {
+  return tensor.is_inference() ? tensor.clone() : tensor;
 }
 
-/// The integral of the gradient for a few clips, node tile by node tile.
-at::Tensor integrate_gradient(const Model& model, const at::Tensor& start,
-                              const at::Tensor& difference, const at::Tensor& nodes,
-                              const at::Tensor& weights, int64_t max_rows) {
-  const int64_t clips = difference.size(0);
-  const int64_t tile = std::max<int64_t>(1, max_rows / clips);
-  auto sum = at::zeros_like(difference);
-  for (int64_t k = 0; k < nodes.size(0); k += tile) {
-    const int64_t width = std::min(tile, nodes.size(0) - k);
-    const auto points = path_points(start, difference, nodes.narrow(0, k, width));
-    const auto gradient =
-        model.weighted_gradient(points, weights.narrow(0, k, width).repeat(clips));
-    sum += gradient.unflatten(0, {clips, width}).sum(1);
-  }
-  return sum;
+/// Sums over all but the first dimension.
+at::Tensor sum_each(const at::Tensor& tensor) {
+  return tensor.reshape({tensor.size(0), -1}).sum(1);
 }
+
+/// The straight paths of a few clips, behind the affine prefix.
+struct Paths {
+  at::Tensor leaf;  // the inputs, as the leaf that `end` was projected from
+  at::Tensor end;   // differentiable by `leaf`
+  at::Tensor start, difference;
+  at::Tensor start_value, end_value;
+};
+
+/// One worker's view of a run: a plan, an integrand with its buffers, and where paths begin.
+class Run {
+ public:
+  Run(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines, int64_t max_rows,
+      bool multiply_by_inputs)
+      : plan_(plan),
+        inputs_(ordinary(inputs)),
+        baselines_(ordinary(baselines)),
+        multiply_by_inputs_(multiply_by_inputs),
+        integrand_(plan.integrand(max_rows)) {}
+
+  Integrand& integrand() { return *integrand_; }
+
+  Paths paths(int64_t first, int64_t count) {
+    Paths paths;
+    if (baselines_.size(0) == 1) {
+      if (!shared_start_.defined()) {
+        shared_start_ = plan_.project(baselines_).detach();
+        shared_value_ = integrand_->value(shared_start_);
+      }
+      paths.start = shared_start_;
+      paths.start_value = shared_value_;
+    } else {
+      paths.start = plan_.project(baselines_.narrow(0, first, count)).detach();
+      paths.start_value = integrand_->value(paths.start);
+    }
+    {
+      const at::AutoGradMode grad(true);
+      paths.leaf = inputs_.narrow(0, first, count).detach().requires_grad_();
+      paths.end = plan_.project(paths.leaf);
+    }
+    const auto end = paths.end.detach();
+    paths.difference = end - paths.start;
+    paths.start = paths.start.expand_as(end);
+    paths.end_value = integrand_->value(end);
+    return paths;
+  }
+
+  /// Pulls the mean gradient back through the prefix and writes one chunk of the result.
+  void finish(const Paths& paths, const at::Tensor& mean_gradient, int64_t first,
+              PathIntegral& result) {
+    const int64_t count = paths.leaf.size(0);
+    auto attribution = torch::autograd::grad({paths.end}, {paths.leaf}, {mean_gradient})[0];
+    const auto from = baselines_.size(0) == 1 ? baselines_ : baselines_.narrow(0, first, count);
+    if (multiply_by_inputs_) attribution = attribution * (paths.leaf.detach() - from);
+    result.attributions.narrow(0, first, count).copy_(attribution);
+    result.delta.narrow(0, first, count)
+        .copy_(sum_each(attribution) - (paths.end_value - paths.start_value));
+  }
+
+ private:
+  const PathPlan& plan_;
+  at::Tensor inputs_, baselines_;
+  bool multiply_by_inputs_;
+  std::unique_ptr<Integrand> integrand_;
+  at::Tensor shared_start_, shared_value_;
+};
+
+PathIntegral empty_result(const at::Tensor& inputs) {
+  const int64_t clips = inputs.size(0);
+  return {at::empty(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
+          at::zeros({clips}, at::kLong), at::ones({clips}, at::kBool)};
+}
+
+/// Hands chunks of clips to workers, one per thread, until none is left.
+template <typename MakeRun, typename Work>
+void for_each_chunk(int64_t clips, int64_t chunk, bool on_cpu, const PathOptions& options,
+                    const MakeRun& make_run, const Work& work) {
+  const int64_t threads = on_cpu ? at::get_num_threads() : 1;
+  const int64_t workers = std::min<int64_t>(threads, (clips + chunk - 1) / chunk);
+  std::atomic<int64_t> next{0}, done{0};
+  std::atomic<bool> stop{false};
+  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode ordinary_mode(false);
+    const at::NoGradGuard no_grad;
+    for (int64_t worker = begin; worker < end; ++worker) try {
+        auto run = make_run();
+        for (int64_t first; !stop && (first = next.fetch_add(chunk)) < clips;) {
+          const int64_t count = std::min(chunk, clips - first);
+          work(run, first, count);
+          done += count;
+          // Worker 0 runs on the calling thread: the only one that may talk to the caller.
+          if (worker == 0 && options.progress) options.progress(done, clips);
+        }
+      } catch (...) {
+        stop = true;
+        throw;
+      }
+  });
+  if (options.progress) options.progress(clips, clips);
+}
+
+/// As many clips at a time as fit into `rows`, but no fewer chunks than threads.
+int64_t chunk_size(int64_t clips, int64_t rows, int64_t nodes) {
+  const int64_t fair_share = (clips + at::get_num_threads() - 1) / at::get_num_threads();
+  return std::clamp<int64_t>(rows / std::max<int64_t>(nodes, 1), 1, fair_share);
+}
+
+/// A part of one clip's path, from alpha = a to alpha = b.
+struct Segment {
+  int64_t clip;
+  double a, b;
+  double value_a, value_b;  // F at its ends
+  double error = 0;
+};
+
+/// Refines the paths of one chunk until every clip has converged or spent its nodes.
+class Refinement {
+ public:
+  Refinement(Integrand& integrand, const Paths& paths, const Tolerance& tolerance, int64_t batch)
+      : integrand_(integrand), paths_(paths), tolerance_(tolerance), batch_(batch) {
+    const auto options = paths.difference.options();
+    const auto rule = gauss_kronrod();
+    nodes_ = at::tensor(rule.nodes, at::kDouble).to(options);
+    auto weights = rule.kronrod;
+    weights.insert(weights.end(), rule.gauss.begin(), rule.gauss.end());
+    weights_ = at::tensor(weights, at::kDouble).view({2, -1}).to(options);
+    mean_gradient_ = at::zeros_like(paths.difference);
+    const int64_t clips = paths.difference.size(0);
+    const auto from = paths.start_value.expand({clips}).to(at::kDouble).cpu().contiguous();
+    const auto to = paths.end_value.to(at::kDouble).cpu().contiguous();
+    const double epsilon = options.dtype() == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                                          : std::numeric_limits<float>::epsilon();
+    for (int64_t clip = 0; clip < clips; ++clip) {
+      const double f = from.const_data_ptr<double>()[clip], t = to.const_data_ptr<double>()[clip];
+      const double floor = 16 * epsilon * std::max({1.0, std::abs(f), std::abs(t)});
+      allowed_.push_back(std::max(tolerance.tol * std::abs(t - f), floor));
+      active_.push_back({clip, 0, 1, f, t});
+    }
+    accepted_error_.assign(clips, 0);
+    spent_.assign(clips, 0);
+  }
+
+  void run() {
+    while (!active_.empty()) {
+      std::vector<Segment> next;
+      // Segments of one clip stay together, since the clip decides which of them to bisect.
+      for (size_t first = 0; first < active_.size();) {
+        size_t last = first;
+        while (last < active_.size() && (static_cast<int64_t>(last - first) < batch_ ||
+                                         active_[last].clip == active_[last - 1].clip))
+          ++last;
+        refine(first, last, next);
+        first = last;
+      }
+      active_ = std::move(next);
+    }
+  }
+
+  const at::Tensor& mean_gradient() const { return mean_gradient_; }
+  int64_t nodes(int64_t clip) const { return spent_[clip]; }
+  bool converged(int64_t clip) const { return accepted_error_[clip] <= allowed_[clip]; }
+
+ private:
+  at::Tensor column(const std::vector<double>& values) const {
+    auto shape = std::vector<int64_t>(paths_.difference.dim(), 1);
+    shape[0] = static_cast<int64_t>(values.size());
+    return at::tensor(values, at::kDouble).to(paths_.difference.options()).view(shape);
+  }
+
+  void refine(size_t first, size_t last, std::vector<Segment>& next) {
+    std::vector<double> a, length;
+    std::vector<int64_t> clips;
+    for (size_t i = first; i < last; ++i) {
+      clips.push_back(active_[i].clip);
+      a.push_back(active_[i].a);
+      length.push_back(active_[i].b - active_[i].a);
+    }
+    const auto clip = at::tensor(clips, at::kLong).to(paths_.difference.device());
+    const auto whole = paths_.difference.index_select(0, clip);
+    const auto start = paths_.start.index_select(0, clip) + column(a) * whole;
+    const auto difference = column(length) * whole;
+    const auto sums = integrand_.gradient_sums(start, difference, nodes_, weights_);
+    estimate_errors(sums, difference, first);
+    const auto bisected = choose(first, last);
+    std::vector<int64_t> kept, split;
+    for (size_t i = first; i < last; ++i) (bisected[i - first] ? split : kept).push_back(i - first);
+    accept(sums[0], clip, length, kept, first);
+    if (!split.empty()) bisect(start, difference, split, first, next);
+  }
+
+  /// The larger of a segment's completeness error and its attributions' estimated error.
+  void estimate_errors(const at::Tensor& sums, const at::Tensor& difference, size_t first) {
+    const auto change = sum_each(sums[0] * difference).to(at::kDouble).cpu();
+    const auto gap = ((sums[0] - sums[1]) * difference).abs().flatten(1);
+    const auto apart = std::get<0>(gap.max(1)).to(at::kDouble).cpu();
+    const auto size =
+        std::get<0>((sums[0] * difference).abs().flatten(1).max(1)).to(at::kDouble).cpu();
+    for (int64_t i = 0; i < change.size(0); ++i) {
+      auto& segment = active_[first + i];
+      const double completeness =
+          std::abs(change.const_data_ptr<double>()[i] - (segment.value_b - segment.value_a));
+      // The gap is the error of Gauss's seven nodes. Kronrod's is far smaller on smooth integrands;
+      // scaled as in QUADPACK (Piessens et al., 1983, section 3.4.1.1).
+      const double d = apart.const_data_ptr<double>()[i], s = size.const_data_ptr<double>()[i];
+      const double estimate = s > 0 ? s * std::min(1.0, std::pow(200 * d / s, 1.5)) : d;
+      segment.error = std::max(completeness, std::min(d, estimate));
+      spent_[segment.clip] += nodes_.size(0);
+    }
+  }
+
+  /// Which segments to bisect: of a clip above its allowance the worst ones, until the others fit
+  /// into half of what is left of it.
+  std::vector<bool> choose(size_t first, size_t last) {
+    std::vector<bool> bisected(last - first, false);
+    for (size_t i = first; i < last;) {
+      size_t end = i;
+      double sum = 0;
+      const int64_t clip = active_[i].clip;
+      std::vector<size_t> order;
+      for (; end < last && active_[end].clip == clip; ++end) {
+        order.push_back(end);
+        sum += active_[end].error;
+      }
+      std::sort(order.begin(), order.end(),
+                [&](size_t p, size_t q) { return active_[p].error > active_[q].error; });
+      const double left = allowed_[clip] - accepted_error_[clip];
+      int64_t nodes = spent_[clip];
+      if (!(sum <= left))
+        for (const size_t k : order) {
+          nodes += 2 * nodes_.size(0);
+          if (sum <= 0.5 * left || nodes > tolerance_.max_nodes) break;
+          bisected[k - first] = true;
+          sum -= active_[k].error;
+        }
+      i = end;
+    }
+    return bisected;
+  }
+
+  void accept(const at::Tensor& gradient, const at::Tensor& clip, const std::vector<double>& length,
+              const std::vector<int64_t>& kept, size_t first) {
+    if (kept.empty()) return;
+    std::vector<double> share;
+    for (const int64_t k : kept) {
+      share.push_back(length[k]);
+      accepted_error_[active_[first + k].clip] += active_[first + k].error;
+    }
+    const auto index = at::tensor(kept, at::kLong).to(clip.device());
+    mean_gradient_.index_add_(0, clip.index_select(0, index),
+                              gradient.index_select(0, index) * column(share));
+  }
+
+  void bisect(const at::Tensor& start, const at::Tensor& difference,
+              const std::vector<int64_t>& split, size_t first, std::vector<Segment>& next) {
+    const auto index = at::tensor(split, at::kLong).to(start.device());
+    const auto middle = start.index_select(0, index) + 0.5 * difference.index_select(0, index);
+    const auto value = integrand_.value(middle).to(at::kDouble).cpu();
+    for (size_t k = 0; k < split.size(); ++k) {
+      const Segment& s = active_[first + split[k]];
+      const double m = 0.5 * (s.a + s.b), value_m = value.const_data_ptr<double>()[k];
+      next.push_back({s.clip, s.a, m, s.value_a, value_m});
+      next.push_back({s.clip, m, s.b, value_m, s.value_b});
+    }
+  }
+
+  Integrand& integrand_;
+  const Paths& paths_;
+  Tolerance tolerance_;
+  int64_t batch_;
+  at::Tensor nodes_, weights_, mean_gradient_;
+  std::vector<Segment> active_;
+  std::vector<double> allowed_, accepted_error_;
+  std::vector<int64_t> spent_;
+};
 
 }  // namespace
 
-PathIntegral integrate_path(const Model& model, const at::Tensor& inputs,
+PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
                             const at::Tensor& baselines, const Quadrature& rule,
                             const PathOptions& options) {
   check_path(inputs, baselines, options);
-  const int64_t clips = inputs.size(0), count = static_cast<int64_t>(rule.nodes.size());
   const auto nodes = at::tensor(rule.nodes, at::kDouble).to(inputs.options());
-  const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options());
-  const auto starts = baselines.expand_as(inputs);
-  PathIntegral result{at::empty(inputs.sizes(), inputs.options()),
-                      at::empty({clips}, inputs.options())};
-
-  const int64_t workers = std::min<int64_t>(at::get_num_threads(), clips);
-  const int64_t fair_share = (clips + workers - 1) / workers;
-  const int64_t chunk = std::clamp<int64_t>(options.max_rows / count, 1, fair_share);
-  std::atomic<int64_t> next{0}, done{0};
-  std::atomic<bool> stop{false};
-  at::parallel_for(0, workers, 1, [&](int64_t worker, int64_t) {
-    const at::NoGradGuard no_grad;
-    try {
-      for (int64_t i; !stop && (i = next.fetch_add(chunk)) < clips;) {
-        const int64_t width = std::min(chunk, clips - i);
-        const auto input = inputs.narrow(0, i, width), start = starts.narrow(0, i, width);
-        const auto difference = input - start;
-        const auto attribution =
-            integrate_gradient(model, start, difference, nodes, weights, options.max_rows)
-                .mul_(difference);
-        const auto change = model.value(input) - model.value(start);
-        result.attributions.narrow(0, i, width).copy_(attribution);
-        result.delta.narrow(0, i, width).copy_(attribution.flatten(1).sum(1) - change);
-        done += width;
-        // Worker 0 runs on the calling thread: the only one that may talk to the caller.
-        if (worker == 0 && options.progress) options.progress(done, clips);
-      }
-    } catch (...) {
-      stop = true;
-      throw;
-    }
-  });
+  const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
+  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
+  const int64_t count = plan.is_closed_form() ? 1 : nodes.size(0);
+  auto result = empty_result(inputs);
+  result.nodes.fill_(plan.is_closed_form() ? 0 : count);
+  for_each_chunk(
+      inputs.size(0), chunk_size(inputs.size(0), rows, count), inputs.is_cpu(), options,
+      [&] { return Run(plan, inputs, baselines, rows, options.multiply_by_inputs); },
+      [&](Run& run, int64_t first, int64_t width) {
+        const auto paths = run.paths(first, width);
+        const auto sums =
+            run.integrand().gradient_sums(paths.start, paths.difference, nodes, weights);
+        run.finish(paths, sums[0], first, result);
+      });
   check_finite(result.delta, "model output or gradient");
-  if (options.progress) options.progress(clips, clips);
+  return result;
+}
+
+PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& inputs,
+                                       const at::Tensor& baselines, const Tolerance& tolerance,
+                                       const PathOptions& options) {
+  TORCH_CHECK_VALUE(tolerance.tol > 0, "tol: expected a positive number, got ", tolerance.tol);
+  TORCH_CHECK_VALUE(tolerance.max_nodes >= 15, "max_nodes: expected at least 15, got ",
+                    tolerance.max_nodes);
+  if (plan.is_closed_form())
+    return integrate_path(plan, inputs, baselines, gauss_legendre(1), options);
+  check_path(inputs, baselines, options);
+  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
+  const int64_t chunk = chunk_size(inputs.size(0), rows, 15);
+  auto result = empty_result(inputs);
+  for_each_chunk(
+      inputs.size(0), chunk, inputs.is_cpu(), options,
+      [&] { return Run(plan, inputs, baselines, rows, options.multiply_by_inputs); },
+      [&](Run& run, int64_t first, int64_t width) {
+        const auto paths = run.paths(first, width);
+        check_finite(paths.end_value - paths.start_value, "model output");
+        Refinement refinement(run.integrand(), paths, tolerance, chunk);
+        refinement.run();
+        run.finish(paths, refinement.mean_gradient(), first, result);
+        for (int64_t clip = 0; clip < width; ++clip) {
+          result.nodes[first + clip] = refinement.nodes(clip);
+          result.converged[first + clip] = refinement.converged(clip);
+        }
+      });
+  check_finite(result.delta, "model output or gradient");
   return result;
 }
 

@@ -16,4 +16,15 @@ struct Quadrature {
 /// Nodes are the roots of the Legendre polynomial, by Newton's method from Tricomi's estimate.
 Quadrature gauss_legendre(int64_t n);
 
+/// Nested rules on [0, 1] over the same 15 nodes.
+struct NestedQuadrature {
+  std::vector<double> nodes;
+  std::vector<double> kronrod;  // exact up to degree 22
+  std::vector<double> gauss;    // exact up to degree 13; zero on the nodes that it does not use
+};
+
+/// The Gauss-Kronrod pair (7, 15).
+/// Source: Kronrod, Nodes and Weights of Quadrature Formulas, 1965; digits as in QUADPACK's qk15.
+NestedQuadrature gauss_kronrod();
+
 }  // namespace fastexai

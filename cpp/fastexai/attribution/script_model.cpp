@@ -80,12 +80,18 @@ at::Tensor ScriptModel::forward(const at::Tensor& inputs) const {
   const auto result = run(module_, inputs);
   TORCH_CHECK_VALUE(result.isTensor(), "model: expected one tensor as output, got ",
                     result.tagKind());
-  auto output = result.toTensor();
-  const int64_t rows = inputs.size(0);
+  return pick_target(result.toTensor(), inputs.size(0));
+}
+
+at::Tensor ScriptModel::pick_target(const at::Tensor& output, int64_t rows) const {
   TORCH_CHECK_VALUE(output.dim() >= 1 && output.dim() <= 2 && output.size(0) == rows,
                     "model: expected an output of shape (", rows, ",) or (", rows, ", C), got ",
                     output.sizes());
-  if (output.dim() == 1) return output;
+  if (output.dim() == 1) {
+    TORCH_CHECK_VALUE(target_ == kNoTarget || target_ == 0,
+                      "target: expected none or 0 for a model with one output, got ", target_);
+    return output;
+  }
   if (target_ == kNoTarget) {
     TORCH_CHECK_VALUE(output.size(1) == 1, "target: expected a column index, since the model has ",
                       output.size(1), " output columns; got none");
@@ -106,9 +112,14 @@ at::Tensor ScriptModel::weighted_gradient(const at::Tensor& inputs,
   const at::AutoGradMode grad(true);
   const auto points = inputs.detach().requires_grad_();
   const auto output = forward(points);
-  TORCH_CHECK_VALUE(output.requires_grad(), "model: expected an output that depends on the input");
-  return torch::autograd::grad({output}, {points}, {row_weights.to(output.scalar_type())},
-                               /*retain_graph=*/false, /*create_graph=*/false)[0];
+  const char* const independent = "model: expected an output that depends on the input";
+  TORCH_CHECK_VALUE(output.requires_grad(), independent);
+  const auto gradient =
+      torch::autograd::grad({output}, {points}, {row_weights.to(output.scalar_type())},
+                            /*retain_graph=*/false, /*create_graph=*/false,
+                            /*allow_unused=*/true)[0];
+  TORCH_CHECK_VALUE(gradient.defined(), independent);
+  return gradient;
 }
 
 }  // namespace fastexai

@@ -32,6 +32,11 @@ class ScriptModel final : public Model {
   /// The same model, reading column `target` of its output.
   std::shared_ptr<ScriptModel> with_target(int64_t target) const;
 
+  /// The model's raw output -> (R,): the only column, or column `target`.
+  at::Tensor pick_target(const at::Tensor& output, int64_t rows) const;
+
+  const torch::jit::Module& module() const { return module_; }
+
   at::Tensor value(const at::Tensor& inputs) const override;
   at::Tensor weighted_gradient(const at::Tensor& inputs,
                                const at::Tensor& row_weights) const override;

@@ -21,11 +21,14 @@ at::Tensor masked_scores(const Model& model, const at::Tensor& clips, const at::
                     "clips: expected (N, T, L, 3) with N >= 1, got ", clips.sizes());
   TORCH_CHECK_VALUE(baseline.sizes() == clips.sizes().slice(1), "baseline: expected ",
                     clips.sizes().slice(1), ", got ", baseline.sizes());
+  TORCH_CHECK_TYPE(baseline.scalar_type() == clips.scalar_type(), "baseline: expected ",
+                   clips.scalar_type(), " like clips, got ", baseline.scalar_type());
   TORCH_CHECK_VALUE(kept.dim() == 2 && kept.size(1) == clips.size(2), "kept: expected (S, ",
                     clips.size(2), "), got ", kept.sizes());
   TORCH_CHECK_TYPE(kept.scalar_type() == at::kBool, "kept: expected bool, got ",
                    kept.scalar_type());
   check_finite(clips, "clips");
+  check_finite(baseline, "baseline");
   const int64_t subsets = kept.size(0), count = clips.size(0);
   const int64_t chunks = (count + kClipsPerForward - 1) / kClipsPerForward;
   auto scores = at::empty({subsets, count}, clips.options());

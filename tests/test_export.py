@@ -1,0 +1,270 @@
+"""A model file answers as its classifier does, describes itself, and is whole or not there."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastexai as fx
+from fastexai.attribution import load_model
+from fastexai.export import ModelMetadata, read_model, write_model
+from fastexai.training import EmotionClassifier
+
+FITTED = {"randomized": "exported", "bilstm": "exported_bilstm"}
+
+
+@pytest.fixture(params=FITTED)
+def pair(request):
+    """A fitted classifier and its file."""
+    return request.getfixturevalue(request.param), request.getfixturevalue(FITTED[request.param])
+
+
+@pytest.fixture
+def small(few_clips):
+    """A fitted classifier that reads a part of the landmarks."""
+    clf = EmotionClassifier("happiness", "randomized_bilstm", kept=[5, 2, 11, 20], hidden=8)
+    return clf.fit(few_clips)
+
+
+def load_script(path, **options):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
+        return torch.jit.load(path, **options)
+
+
+def test_torchscript_answers_as_the_classifier_does(pair, unseen_clips):
+    clf, path = pair
+    expected = clf.decision_function(unseen_clips)
+    script, inputs = load_script(path), torch.from_numpy(unseen_clips.X)
+    scale = np.abs(expected).max()
+    for _ in range(3):  # TorchScript optimises itself after its first runs
+        logits = script(inputs).numpy()
+        assert logits.shape == expected.shape
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6 * scale)
+
+
+def test_the_core_answers_as_the_classifier_does(pair, unseen_clips):
+    clf, path = pair
+    expected = clf.decision_function(unseen_clips)
+    logits = load_model(path).value(torch.from_numpy(unseen_clips.X)).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_loading_gives_the_classifier_back(pair, unseen_clips):
+    clf, path = pair
+    loaded = EmotionClassifier.load(path)
+    for name, value in clf.network_.state_dict().items():
+        assert torch.equal(loaded.network_.state_dict()[name], value), name
+    np.testing.assert_array_equal(
+        loaded.decision_function(unseen_clips), clf.decision_function(unseen_clips)
+    )
+    np.testing.assert_array_equal(loaded.predict(unseen_clips), clf.predict(unseen_clips))
+    np.testing.assert_array_equal(loaded.prototypes_, clf.prototypes_)
+    assert (loaded.emotion, loaded.architecture, loaded.hidden, loaded.frames_) == (
+        clf.emotion,
+        clf.architecture,
+        clf.hidden,
+        clf.frames_,
+    )
+    assert not loaded.network_.training
+    assert not any(p.requires_grad for p in loaded.network_.parameters())
+
+
+def test_what_was_loaded_can_be_exported_again(small, few_clips, tmp_path):
+    small.export(tmp_path / "one.pt")
+    EmotionClassifier.load(tmp_path / "one.pt").export(tmp_path / "two.pt")
+    one, other = (read_model(tmp_path / name) for name in ("one.pt", "two.pt"))
+    assert one[0] == other[0]
+    np.testing.assert_array_equal(one[1], other[1])
+    again = EmotionClassifier.load(tmp_path / "two.pt")
+    np.testing.assert_array_equal(
+        again.decision_function(few_clips), small.decision_function(few_clips)
+    )
+
+
+def test_loading_needs_no_torchscript(small, few_clips, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("TorchScript was asked")
+
+    small.export(tmp_path / "model.pt")
+    for name in ("load", "script", "trace"):
+        monkeypatch.setattr(torch.jit, name, refuse)
+    loaded = EmotionClassifier.load(str(tmp_path / "model.pt"))
+    np.testing.assert_array_equal(
+        loaded.decision_function(few_clips), small.decision_function(few_clips)
+    )
+
+
+def test_a_classifier_with_named_classes_keeps_their_names(few_clips, tmp_path):
+    y = np.where(few_clips.labels == "happiness", "yes", "no")
+    clf = EmotionClassifier("happiness", "randomized_bilstm", hidden=8).fit(few_clips.X, y)
+    clf.export(tmp_path / "model.pt")
+    loaded = EmotionClassifier.load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(loaded.predict(few_clips), clf.predict(few_clips))
+
+
+def test_metadata_says_what_the_model_is(small, few_clips, tmp_path):
+    small.export(tmp_path / "model.pt")
+    metadata, baselines, weights = read_model(tmp_path / "model.pt")
+    assert metadata.emotion == "happiness"
+    assert metadata.architecture == "randomized_bilstm"
+    assert metadata.landmarks == 24
+    assert metadata.frames == few_clips.X.shape[1]
+    assert metadata.kept == [5, 2, 11, 20]
+    assert metadata.hidden == 8
+    assert metadata.versions["torch"] == torch.__version__
+    assert set(metadata.versions) >= {"fastexai", "torch", "numpy"}
+    np.testing.assert_array_equal(baselines, small.prototypes_)
+    assert weights.keys() == small.network_.state_dict().keys()
+
+
+def test_metadata_names_the_normalisation_that_clips_get(exported):
+    alignment = inspect.signature(fx.ClipSet.from_clips).parameters["alignment"].default
+    assert read_model(exported)[0].normalization == alignment
+
+
+def test_metadata_comes_back_as_it_was_given(tmp_path):
+    metadata = ModelMetadata(
+        emotion="Überraschung \N{GRINNING FACE}",
+        architecture="of one's own",
+        landmarks=7,
+        frames=3,
+        kept=[6, 0],
+        hidden=2,
+        normalization="none",
+        versions={"a": "1"},
+    )
+    network, baselines = nn.Linear(3, 1).eval(), np.ones((2, 3, 7, 3), np.float32)
+    write_model(tmp_path / "model.pt", network, metadata, baselines)
+    back, typical, weights = read_model(tmp_path / "model.pt")
+    assert back == metadata
+    np.testing.assert_array_equal(typical, baselines)
+    np.testing.assert_array_equal(weights["weight"], network.weight.detach())
+
+
+def test_any_libtorch_program_can_read_the_description(exported):
+    extra = {"fastexai.json": "", "baselines.npy": "", "state_dict.npz": ""}
+    load_script(exported, _extra_files=extra)
+    assert json.loads(extra["fastexai.json"])["emotion"] == "happiness"
+    assert all(extra.values())
+
+
+def test_export_scripts_in_evaluation_mode_whatever_the_network_was_in(small, tmp_path):
+    small.network_.train()
+    small.export(tmp_path / "model.pt")
+    assert not load_script(tmp_path / "model.pt").training
+
+
+def test_export_needs_a_fit(tmp_path):
+    with pytest.raises(ValueError, match="not fitted yet"):
+        EmotionClassifier().export(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_made_and_an_old_file_replaced(small, tmp_path):
+    path = tmp_path / "new" / "folder" / "model.pt"
+    small.export(path)
+    path.write_text("damaged")
+    small.export(path)
+    assert EmotionClassifier.load(path).emotion == "happiness"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [None, b"the old file"])
+def test_an_interrupted_export_leaves_nothing_half_written(
+    error, old, small, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.pt"
+    if old is not None:
+        path.write_bytes(old)
+
+    def save(script, file, **_):
+        Path(file).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch.jit, "save", save)
+    with pytest.raises(type(error)):
+        small.export(path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+# --- Other files -----------------------------------------------------------------------------------------
+
+
+def copy_with(source, target, change):
+    """Copy an archive; ``change`` maps a member's name and bytes to new bytes, or None to drop it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for member in old.namelist():
+            content = change(Path(member).name, old.read(member))
+            if content is not None:
+                new.writestr(member, content)
+
+
+def assert_refused(path, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        EmotionClassifier.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    for path in (tmp_path / "missing.pt", tmp_path):
+        with pytest.raises(FileNotFoundError, match="^model: expected a TorchScript file, got "):
+            EmotionClassifier.load(path)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    text, weights, foreign = (tmp_path / name for name in ("text.pt", "weights.pt", "foreign.pt"))
+    text.write_text("not a model")
+    torch.save(nn.Linear(2, 2).state_dict(), weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
+        torch.jit.save(torch.jit.script(nn.Linear(2, 1)), foreign)
+    for path in (text, weights, foreign):
+        assert_refused(path, rf"^model: expected a file written by export\(\), got .*{path.name}")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(share, exported, tmp_path):
+    whole, path = exported.read_bytes(), tmp_path / "truncated.pt"
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert_refused(path, r"^model: expected a file written by export\(\), got ")
+
+
+@pytest.mark.parametrize("member", ["fastexai.json", "baselines.npy", "state_dict.npz"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "text"])
+def test_a_damaged_description_is_refused(member, damage, exported, tmp_path):
+    content = {"missing": None, "empty": b"", "text": b"hello"}[damage]
+    path = tmp_path / "damaged.pt"
+    copy_with(exported, path, lambda name, old: content if name == member else old)
+    assert_refused(path, r"^model: expected a file written by export\(\), got ")
+
+
+@pytest.mark.parametrize("format", [None, 0, 2])
+def test_another_format_asks_for_a_new_export(format, exported, tmp_path):
+    def change(name, old):
+        if name != "fastexai.json":
+            return old
+        description = json.loads(old)
+        assert description.pop("format") == 1
+        return json.dumps(description if format is None else {"format": format} | description)
+
+    copy_with(exported, tmp_path / "other.pt", change)
+    assert_refused(tmp_path / "other.pt", "^model: expected format 1, got .*; export it again")
+
+
+def test_a_copied_file_is_as_good(exported, unseen_clips, tmp_path):
+    path = shutil.copy(exported, tmp_path / "another name.pt")
+    np.testing.assert_array_equal(
+        EmotionClassifier.load(path).decision_function(unseen_clips[:5]),
+        EmotionClassifier.load(exported).decision_function(unseen_clips[:5]),
+    )
