@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import mediapipe
-from machine import ROOT, machine, write_json
 
 import fastexai.video
+from machine import ROOT, machine, write_json
 
 sys.path.insert(0, str(ROOT / "tests"))
 from portrait import render_portrait

@@ -663,8 +663,8 @@ GOOD = torch.ones(4, 2, 3, 3)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"inputs": GOOD.int()}, TypeError, "inputs: expected float32 or float64, got Int"),
-        ({"inputs": GOOD.half()}, TypeError, "inputs: expected float32 or float64, got Half"),
+        ({"inputs": GOOD.int()}, TypeError, "inputs: expected float32 or float64, got int32"),
+        ({"inputs": GOOD.half()}, TypeError, "inputs: expected float32 or float64, got float16"),
         ({"inputs": GOOD[:0]}, ValueError, "inputs: expected a batch of at least one sample, got"),
         ({"inputs": bad(np.nan, 2, 1, 0, 0)}, ValueError, "inputs: .*finite.* nan in sample 2"),
         ({"inputs": bad(np.inf, 3, 1, 0, 0)}, ValueError, "inputs: .*finite.* inf in sample 3"),
@@ -801,8 +801,9 @@ def test_other_objects_are_refused(model):
 
 
 def test_attribution_checks_itself():
+    rows = torch.zeros(4)
     with pytest.raises(ValueError, match=r"^delta: expected \(4,\), got \(3,\)"):
-        Attribution(GOOD, torch.zeros(3))
+        Attribution(GOOD, torch.zeros(3), rows.long(), rows.bool(), "")
 
 
 def test_the_public_names_are_these():

@@ -129,7 +129,7 @@ def test_metadata_says_what_the_model_is(small, few_clips, tmp_path):
 
 def test_metadata_names_the_normalisation_that_clips_get(exported):
     alignment = inspect.signature(fx.ClipSet.from_clips).parameters["alignment"].default
-    assert read_model(exported)[0].normalization == alignment
+    assert read_model(exported)[0].alignment == alignment
 
 
 def test_metadata_comes_back_as_it_was_given(tmp_path):
@@ -140,7 +140,8 @@ def test_metadata_comes_back_as_it_was_given(tmp_path):
         frames=3,
         kept=[6, 0],
         hidden=2,
-        normalization="none",
+        classes=["no", "yes"],
+        alignment="eyes",
         versions={"a": "1"},
     )
     network, baselines = nn.Linear(3, 1).eval(), np.ones((2, 3, 7, 3), np.float32)

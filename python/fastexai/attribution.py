@@ -199,6 +199,9 @@ class IntegratedGradients:
         """Attribute a batch; see `integrated_gradients`."""
         if not isinstance(inputs, Tensor):
             raise TypeError(f"inputs: expected a Tensor, got {type(inputs).__name__}")
+        if inputs.dtype not in (torch.float32, torch.float64):
+            kind = str(inputs.dtype).removeprefix("torch.")
+            raise TypeError(f"inputs: expected float32 or float64, got {kind}")
         if max_rows is not None and max_rows < 1:
             raise ValueError(f"internal_batch_size: expected at least 1, got {max_rows}")
         start = _baseline_rows(baselines, inputs)
@@ -261,8 +264,6 @@ class IntegratedGradients:
         if key not in self._plans:
             model = self.model if target is None else self.model.with_target(target)
             example = inputs[:1].detach()
-            if example.dtype not in (torch.float32, torch.float64):
-                raise TypeError(f"inputs: expected float32 or float64, got {example.dtype}")
             if len(example) == 0:
                 raise ValueError(
                     f"inputs: expected a batch of at least one sample, got {(*inputs.shape,)}"

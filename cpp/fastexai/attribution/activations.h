@@ -38,13 +38,12 @@ FASTEXAI_INLINE SplitExp split_exp(float x) {
   const float n = rounded - kRound;
   // log(2) in two parts; n times the first one is exact.
   const float r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
-  // Minimax for (exp(r) - 1 - r) / r^2: error below 0.06 ulp of exp(r).
-  float p = 1.3814312e-3F;
-  p = p * r + 8.368851e-3F;
-  p = p * r + 4.16684e-2F;
-  p = p * r + 1.666652e-1F;
-  p = p * r + 4.9999994e-1F;
-  return {std::bit_cast<float>(std::bit_cast<uint32_t>(rounded) << 23), r + r * r * p};
+  // Minimax for (exp(r) - 1 - r) / r^2: error below 0.06 ulp of exp(r). Even and
+  // odd parts apart: what counts is the length of the chain.
+  const float r2 = r * r;
+  const float low = 4.9999994e-1F + r * 1.666652e-1F;
+  const float high = 4.16684e-2F + r * 8.368851e-3F + r2 * 1.3814312e-3F;
+  return {std::bit_cast<float>(std::bit_cast<uint32_t>(rounded) << 23), r + r2 * (low + r2 * high)};
 }
 
 /// exp(x) for x <= 0.

@@ -2,18 +2,13 @@
 #include "fastexai/attribution/affine_prefix.h"
 
 #include <torch/csrc/jit/ir/constants.h>
-#include <torch/csrc/jit/passes/constant_propagation.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
-#include <torch/csrc/jit/passes/inliner.h>
-#include <torch/csrc/jit/passes/lower_tuples.h>
-#include <torch/csrc/jit/passes/peephole.h>
-#include <torch/csrc/jit/passes/remove_exceptions.h>
-#include <torch/csrc/jit/passes/remove_mutation.h>
-#include <torch/csrc/jit/passes/shape_analysis.h>
 
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
+
+#include "fastexai/attribution/straight_line.h"
 
 namespace fastexai {
 namespace {
@@ -136,31 +131,10 @@ class DependenceMap {
   std::unordered_map<const Value*, Dependence> known_;
 };
 
-std::shared_ptr<Graph> specialize(const torch::jit::Module& frozen, const at::Tensor& example) {
-  auto graph = frozen.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
-  torch::jit::LowerSimpleTuples(graph);
-  graph->inputs().at(1)->setType(c10::TensorType::create(example));
-  // Each pass uncovers work for the others: shapes fold guards, and folded guards free shapes.
-  for (int round = 0; round < 3; ++round) {
-    torch::jit::PropagateInputShapes(graph);
-    torch::jit::PeepholeOptimize(graph, /*disable_shape_peepholes=*/false);
-    torch::jit::ConstantPropagation(graph);
-    torch::jit::EliminateExceptions(graph);
-    torch::jit::LowerSimpleTuples(graph);
-    torch::jit::RemoveTensorMutation(graph);
-    torch::jit::EliminateDeadCode(graph);
-  }
-  return graph;
-}
-
-bool is_straight_line(const Graph& graph) {
-  if (graph.inputs().size() != 2 || graph.outputs().size() != 1) return false;
-  if (graph.inputs().at(0)->hasUses())
-    return false;  // the module itself: state that did not freeze
-  return std::all_of(graph.nodes().begin(), graph.nodes().end(), [](const Node* node) {
+bool mutates(const Graph& graph) {
+  return std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const Node* node) {
     const auto* schema = node->maybeSchema();
-    return node->blocks().empty() && !(schema && schema->is_mutable());
+    return schema && schema->is_mutable();
   });
 }
 
@@ -168,7 +142,9 @@ bool is_straight_line(const Graph& graph) {
 /// null where the sink needs another value that depends on the input.
 std::shared_ptr<Graph> extract(const Graph& graph, const Value* source, const Value* sink) {
   auto part = std::make_shared<Graph>();
-  std::unordered_map<const Value*, Value*> copies{{source, part->addInput()}};
+  std::unordered_map<const Value*, Value*> copies{{source, part->addInput("input")}};
+  copies[graph.inputs().at(1)] = part->addInput("rows");
+  copies[graph.inputs().at(1)]->setType(c10::IntType::get());
   for (const Node* node : graph.nodes()) {
     const auto& outputs = node->outputs();
     if (std::find(outputs.begin(), outputs.end(), source) != outputs.end()) continue;
@@ -178,17 +154,19 @@ std::shared_ptr<Graph> extract(const Graph& graph, const Value* source, const Va
       continue;  // depends on what lies before the source
     Node* const copy = part->insertNode(
         part->createClone(const_cast<Node*>(node), [&](Value* v) { return copies.at(v); }));
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      copies[outputs[i]] = copy->output(i);
-      // The shapes were those of the specialised batch: let the interpreter find them again.
-      if (copy->output(i)->type()->kind() == c10::TypeKind::TensorType)
-        copy->output(i)->setType(c10::TensorType::get());
-    }
+    for (size_t i = 0; i < outputs.size(); ++i) copies[outputs[i]] = copy->output(i);
   }
   if (copies.count(sink) == 0) return nullptr;
   part->registerOutput(copies.at(sink));
   torch::jit::EliminateDeadCode(part);
   return part;
+}
+
+/// A constant tensor, or the constant row that is expanded to the number of rows.
+std::optional<at::Tensor> constant_tensor(const Value* value) {
+  if (value->node()->kind() == c10::aten::expand) value = value->node()->input(0);
+  const auto constant = torch::jit::toIValue(value);
+  return constant && constant->isTensor() ? std::optional(constant->toTensor()) : std::nullopt;
 }
 
 std::optional<std::vector<at::Tensor>> constant_tensors(const Value* list) {
@@ -197,9 +175,9 @@ std::optional<std::vector<at::Tensor>> constant_tensors(const Value* list) {
   if (list->node()->kind() != c10::prim::ListConstruct) return std::nullopt;
   std::vector<at::Tensor> tensors;
   for (const Value* element : list->node()->inputs()) {
-    const auto value = torch::jit::toIValue(element);
-    if (!value || !value->isTensor()) return std::nullopt;
-    tensors.push_back(value->toTensor());
+    const auto tensor = constant_tensor(element);
+    if (!tensor) return std::nullopt;
+    tensors.push_back(*tensor);
   }
   return tensors;
 }
@@ -215,11 +193,9 @@ std::optional<RecurrentLayers> read_recurrent(const Node* node) {
   const auto name = name_of(node);
   const bool is_lstm = name == "aten::lstm";
   if ((!is_lstm && name != "aten::gru") || node->inputs().size() != 9) return std::nullopt;
-  const auto state = is_lstm ? constant_tensors(node->input(1)) : [&] {
-    const auto value = torch::jit::toIValue(node->input(1));
-    return value && value->isTensor() ? std::optional(std::vector{value->toTensor()})
-                                      : std::nullopt;
-  }();
+  auto state = is_lstm ? constant_tensors(node->input(1)) : std::nullopt;
+  if (!is_lstm)
+    if (const auto tensor = constant_tensor(node->input(1))) state = std::vector{*tensor};
   const auto parameters = constant_tensors(node->input(2));
   if (!state || !all_zero(*state) || !parameters) return std::nullopt;
   std::vector<c10::IValue> options;
@@ -259,9 +235,9 @@ const Value* find_cut(const Graph& graph, const DependenceMap& dependence) {
 
 std::optional<SplitGraph> split_at_affine_frontier(const torch::jit::Module& frozen,
                                                    const at::Tensor& example) {
-  const auto graph = specialize(frozen, example);
-  if (!is_straight_line(*graph)) return std::nullopt;
-  const Value* const input = graph->inputs().at(1);
+  const auto graph = straight_line(frozen, example);
+  if (mutates(*graph)) return std::nullopt;
+  const Value* const input = graph->inputs().at(0);
   const Value* const output = graph->outputs().at(0);
   const DependenceMap dependence(*graph, input);
   const Value* const cut = find_cut(*graph, dependence);

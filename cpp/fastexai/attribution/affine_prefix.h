@@ -24,9 +24,9 @@ struct RecurrentLayers {
   bool has_biases;
 };
 
-/// A model's graph, specialised to inputs of one shape and cut where it stops being affine:
+/// A model's graph, cut where it stops being affine:
 ///   output = rest(nonlinearity(prefix(input)))
-/// Each part is a graph with one input and one output; none refers to the module any more.
+/// Each part is a graph of its own, of a tensor and the number of rows; none refers to the module.
 struct SplitGraph {
   std::shared_ptr<torch::jit::Graph> prefix;  // affine
   std::shared_ptr<torch::jit::Graph> suffix;  // all that follows: nonlinearity, then rest
@@ -39,8 +39,9 @@ struct SplitGraph {
   std::vector<std::string> prefix_operators;  // for people
 };
 
-/// Specialises a frozen module's forward to inputs like `example` and splits it.
-/// Returns nothing where the graph offers no single place to cut, or has control flow left.
+/// Splits a frozen module's forward for inputs like `example`. Returns nothing where the graph
+/// offers no single place to cut; throws a ValueError where it is no straight line (see
+/// straight_line.h).
 ///
 /// The graph is only read: operators known to be affine in their first argument when all others are
 /// constants. Whether the parts really multiply back to the model is for the caller to verify.

@@ -53,13 +53,13 @@ struct Paths {
 /// One worker's view of a run: a plan, an integrand with its buffers, and where paths begin.
 class Run {
  public:
-  Run(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines, int64_t max_rows,
-      bool multiply_by_inputs)
+  Run(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
+      std::unique_ptr<Integrand> integrand, bool multiply_by_inputs)
       : plan_(plan),
         inputs_(ordinary(inputs)),
         baselines_(ordinary(baselines)),
         multiply_by_inputs_(multiply_by_inputs),
-        integrand_(plan.integrand(max_rows)) {}
+        integrand_(std::move(integrand)) {}
 
   Integrand& integrand() { return *integrand_; }
 
@@ -316,21 +316,20 @@ class Refinement {
   std::vector<int64_t> spent_;
 };
 
-}  // namespace
-
-PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
-                            const at::Tensor& baselines, const Quadrature& rule,
-                            const PathOptions& options) {
+/// The fixed rule, by whatever integrand.
+template <typename MakeIntegrand>
+PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
+                                const at::Tensor& baselines, const Quadrature& rule, int64_t rows,
+                                const PathOptions& options, const MakeIntegrand& make_integrand) {
   check_path(inputs, baselines, options);
   const auto nodes = at::tensor(rule.nodes, at::kDouble).to(inputs.options());
   const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
-  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  const int64_t count = plan.is_closed_form() ? 1 : nodes.size(0);
+  const int64_t clips = inputs.size(0), count = nodes.size(0);
   auto result = empty_result(inputs);
-  result.nodes.fill_(plan.is_closed_form() ? 0 : count);
+  result.nodes.fill_(count);
   for_each_chunk(
-      inputs.size(0), chunk_size(inputs.size(0), rows, count), inputs.is_cpu(), options,
-      [&] { return Run(plan, inputs, baselines, rows, options.multiply_by_inputs); },
+      clips, chunk_size(clips, rows, count), inputs.is_cpu(), options,
+      [&] { return Run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs); },
       [&](Run& run, int64_t first, int64_t width) {
         const auto paths = run.paths(first, width);
         const auto sums =
@@ -341,21 +340,37 @@ PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
   return result;
 }
 
+}  // namespace
+
+PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
+                            const at::Tensor& baselines, const Quadrature& rule,
+                            const PathOptions& options) {
+  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
+  return integrate_at_nodes(plan, inputs, baselines, rule, rows, options,
+                            [&] { return plan.integrand(rows); });
+}
+
 PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& inputs,
                                        const at::Tensor& baselines, const Tolerance& tolerance,
                                        const PathOptions& options) {
   TORCH_CHECK_VALUE(tolerance.tol > 0, "tol: expected a positive number, got ", tolerance.tol);
   TORCH_CHECK_VALUE(tolerance.max_nodes >= 15, "max_nodes: expected at least 15, got ",
                     tolerance.max_nodes);
-  if (plan.is_closed_form())
-    return integrate_path(plan, inputs, baselines, gauss_legendre(1), options);
+  if (plan.closed_form()) {
+    auto result = integrate_at_nodes(plan, inputs, baselines, gauss_legendre(1), plan.good_rows(),
+                                     options, [&] { return plan.closed_form(); });
+    result.nodes.zero_();
+    return result;
+  }
   check_path(inputs, baselines, options);
   const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
   const int64_t chunk = chunk_size(inputs.size(0), rows, 15);
   auto result = empty_result(inputs);
   for_each_chunk(
       inputs.size(0), chunk, inputs.is_cpu(), options,
-      [&] { return Run(plan, inputs, baselines, rows, options.multiply_by_inputs); },
+      [&] {
+        return Run(plan, inputs, baselines, plan.integrand(rows), options.multiply_by_inputs);
+      },
       [&](Run& run, int64_t first, int64_t width) {
         const auto paths = run.paths(first, width);
         check_finite(paths.end_value - paths.start_value, "model output");

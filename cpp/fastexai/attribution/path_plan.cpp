@@ -8,8 +8,7 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
-#include <mutex>
+#include <optional>
 #include <sstream>
 
 #include "fastexai/attribution/affine_prefix.h"
@@ -22,9 +21,9 @@ using torch::jit::GraphFunction;
 
 constexpr int64_t kWorkingSetBytes = int64_t{2} << 20;  // of one forward pass: about an L2 cache
 
-at::Tensor run(GraphFunction& function, const at::Tensor& input) {
+at::Tensor run(GraphFunction& function, const at::Tensor& input, int64_t rows) {
   const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
-  torch::jit::Stack stack{input};
+  torch::jit::Stack stack{input, rows};
   function.run(stack);
   return stack.back().toTensor();
 }
@@ -91,7 +90,7 @@ class WholeModelPlan final : public PathPlan {
   std::string reason_;  // why there is no prefix
 };
 
-/// The parts of a split model, specialised to one number of rows.
+/// The parts of a split model.
 struct Parts {
   std::unique_ptr<GraphFunction> prefix, suffix, nonlinearity, rest;
 };
@@ -108,18 +107,20 @@ struct Layout {
   }
 };
 
-/// What all plans with an affine prefix share: the split graphs, cached per number of rows.
+/// What all plans with an affine prefix share: the split graph and its parts as functions.
 class SplitModel {
  public:
   SplitModel(std::shared_ptr<const ScriptModel> model, const at::Tensor& example)
-      : model_(std::move(model)),
-        frozen_(torch::jit::freeze_module(model_->module())),
-        clip_sizes_(example.sizes().slice(1).vec()),
-        options_(example.options()) {}
-
-  /// The split for so many rows; throws where there is none.
-  const SplitGraph& split(int64_t rows) const { return entry(rows).split; }
-  const Parts& parts(int64_t rows) const { return entry(rows).parts; }
+      : model_(std::move(model)), sizes_(example.sizes().vec()), options_(example.options()) {
+    auto split = split_at_affine_frontier(torch::jit::freeze_module(model_->module()), example);
+    TORCH_CHECK_VALUE(split, "no single place to cut the graph");
+    TORCH_CHECK_VALUE(!split->prefix_operators.empty(), "the first step is not affine");
+    split_ = std::move(*split);
+    parts_ = {make_function(split_.prefix), make_function(split_.suffix),
+              make_function(split_.nonlinearity), make_function(split_.rest)};
+  }
+  const SplitGraph& split() const { return split_; }
+  const Parts& parts() const { return parts_; }
 
   at::Tensor output(const at::Tensor& raw, int64_t rows) const {
     return model_->pick_target(raw, rows);
@@ -128,48 +129,27 @@ class SplitModel {
   at::Tensor gradient(GraphFunction& function, const at::Tensor& argument, int64_t rows) const {
     const at::AutoGradMode grad(true);
     const auto leaf = argument.detach().requires_grad_();
-    const auto value = output(run(function, leaf), rows).sum();
+    const auto value = output(run(function, leaf, rows), rows).sum();
     return torch::autograd::grad({value}, {leaf})[0];
   }
-  const at::TensorOptions& options() const { return options_; }
-  at::IntArrayRef clip_sizes() const { return clip_sizes_; }
-  const ScriptModel& model() const { return *model_; }
-
- private:
-  struct Entry {
-    SplitGraph split;
-    Parts parts;
-  };
-  const Entry& entry(int64_t rows) const {
-    const std::lock_guard lock(mutex_);
-    auto& slot = cache_[rows];
-    if (!slot) {
-      auto sizes = clip_sizes_;
-      sizes.insert(sizes.begin(), rows);
-      auto split = split_at_affine_frontier(frozen_, at::empty(sizes, options_));
-      TORCH_CHECK_VALUE(split, "no single place to cut the graph");
-      slot = std::make_unique<Entry>();
-      slot->parts = {make_function(split->prefix), make_function(split->suffix),
-                     make_function(split->nonlinearity), make_function(split->rest)};
-      slot->split = std::move(*split);
-    }
-    return *slot;
+  at::Tensor zeros(int64_t rows) const {
+    auto sizes = sizes_;
+    sizes[0] = rows;
+    return at::zeros(sizes, options_);
   }
 
+ private:
   std::shared_ptr<const ScriptModel> model_;
-  torch::jit::Module frozen_;
-  std::vector<int64_t> clip_sizes_;
+  std::vector<int64_t> sizes_;
   at::TensorOptions options_;
-  mutable std::mutex mutex_;
-  mutable std::map<int64_t, std::unique_ptr<Entry>> cache_;
+  SplitGraph split_;
+  Parts parts_;
 };
 
 /// Finds the layout by comparing the frontier's shape for two and for three rows.
 Layout find_layout(const SplitModel& model) {
   const auto shape = [&](int64_t rows) {
-    auto sizes = model.clip_sizes().vec();
-    sizes.insert(sizes.begin(), rows);
-    return run(*model.parts(rows).prefix, at::zeros(sizes, model.options())).sizes().vec();
+    return run(*model.parts().prefix, model.zeros(rows), rows).sizes().vec();
   };
   const at::NoGradGuard no_grad;
   const auto two = shape(2), three = shape(3);
@@ -191,19 +171,17 @@ class SplitPlan : public PathPlan {
       : model_(std::move(model)), layout_(layout) {}
   at::Tensor project(const at::Tensor& inputs) const override {
     const int64_t clips = inputs.size(0);
-    return layout_.to_points(run(*model_->parts(clips).prefix, inputs), clips);
+    return layout_.to_points(run(*model_->parts().prefix, inputs, clips), clips);
   }
   int64_t good_rows() const override {
-    auto sizes = model_->clip_sizes().vec();
-    sizes.insert(sizes.begin(), 1);
     const at::NoGradGuard no_grad;
-    const auto point = project(at::zeros(sizes, model_->options()));
+    const auto point = project(model_->zeros(1));
     return std::clamp<int64_t>(kWorkingSetBytes / static_cast<int64_t>(point.nbytes()), 16, 4096);
   }
   std::string description() const override {
     std::ostringstream text;
     text << "affine prefix (";
-    const auto& operators = model_->split(2).prefix_operators;
+    const auto& operators = model_->split().prefix_operators;
     for (size_t k = 0; k < operators.size(); ++k) text << (k ? ", " : "") << operators[k];
     text << ") at the two ends; " << description_of_rest();
     return text.str();
@@ -213,12 +191,9 @@ class SplitPlan : public PathPlan {
   virtual std::string description_of_rest() const = 0;
   /// The gradient of the part after the nonlinearity for one row, where it is the same for all.
   at::Tensor constant_rest_gradient() const {
-    auto sizes = model_->clip_sizes().vec();
-    sizes.insert(sizes.begin(), 1);
     const at::NoGradGuard no_grad;
-    const auto& parts = model_->parts(1);
-    const auto raw =
-        run(*parts.nonlinearity, run(*parts.prefix, at::zeros(sizes, model_->options())));
+    const auto& parts = model_->parts();
+    const auto raw = run(*parts.nonlinearity, run(*parts.prefix, model_->zeros(1), 1), 1);
     return model_->gradient(*parts.rest, raw, 1);
   }
 
@@ -234,14 +209,14 @@ class SuffixIntegrand : public Integrand {
   at::Tensor value(const at::Tensor& points) override {
     const at::NoGradGuard no_grad;
     const int64_t rows = points.size(0);
-    return model_->output(run(*model_->parts(rows).suffix, layout_.from_points(points)), rows);
+    return model_->output(run(*model_->parts().suffix, layout_.from_points(points), rows), rows);
   }
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference,
                            const at::Tensor& nodes, const at::Tensor& weights) override {
     return sum_over_nodes(start, difference, nodes, weights, max_rows_, [&](const at::Tensor& p) {
       const int64_t rows = p.size(0);
       const auto raw = layout_.from_points(p);
-      return layout_.to_points(model_->gradient(*model_->parts(rows).suffix, raw, rows), rows);
+      return layout_.to_points(model_->gradient(*model_->parts().suffix, raw, rows), rows);
     });
   }
 
@@ -266,15 +241,15 @@ class SuffixPlan final : public SplitPlan {
 /// quotient, (s(z1) - s(z0)) / (z1 - z0), so that the integral needs no nodes.
 class ClosedFormIntegrand final : public SuffixIntegrand {
  public:
-  ClosedFormIntegrand(std::shared_ptr<const SplitModel> model, Layout layout, int64_t max_rows,
+  ClosedFormIntegrand(std::shared_ptr<const SplitModel> model, Layout layout,
                       at::Tensor rest_gradient)
-      : SuffixIntegrand(std::move(model), layout, max_rows),
+      : SuffixIntegrand(std::move(model), layout, /*max_rows=*/1),
         rest_gradient_(std::move(rest_gradient)) {}
 
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference, const at::Tensor&,
                            const at::Tensor& weights) override {
     const at::NoGradGuard no_grad;
-    auto& function = *model_->parts(start.size(0)).nonlinearity;
+    auto& function = *model_->parts().nonlinearity;
     const auto end = start + difference;
     const auto change = apply(function, end) - apply(function, start);
     // Where the quotient would cancel, the slope at the middle is exact to second order: its error
@@ -292,12 +267,14 @@ class ClosedFormIntegrand final : public SuffixIntegrand {
 
  private:
   at::Tensor apply(GraphFunction& function, const at::Tensor& points) const {
-    return layout_.to_points(run(function, layout_.from_points(points)), points.size(0));
+    return layout_.to_points(run(function, layout_.from_points(points), points.size(0)),
+                             points.size(0));
   }
   at::Tensor middle_slope(GraphFunction& function, const at::Tensor& points) const {
     const at::AutoGradMode grad(true);
     const auto leaf = layout_.from_points(points).detach().requires_grad_();
-    const auto slope = torch::autograd::grad({run(function, leaf).sum()}, {leaf})[0];
+    const auto slope =
+        torch::autograd::grad({run(function, leaf, points.size(0)).sum()}, {leaf})[0];
     return layout_.to_points(slope, points.size(0));
   }
   at::Tensor rest_gradient_;
@@ -308,14 +285,17 @@ class ClosedFormPlan final : public SplitPlan {
   ClosedFormPlan(std::shared_ptr<const SplitModel> model, Layout layout)
       : SplitPlan(std::move(model), layout),
         rest_gradient_(layout_.to_points(constant_rest_gradient(), 1)) {}
-  bool is_closed_form() const override { return true; }
   std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
-    return std::make_unique<ClosedFormIntegrand>(model_, layout_, max_rows, rest_gradient_);
+    return std::make_unique<SuffixIntegrand>(model_, layout_, max_rows);
+  }
+  std::unique_ptr<Integrand> closed_form() const override {
+    return std::make_unique<ClosedFormIntegrand>(model_, layout_, rest_gradient_);
   }
 
  protected:
   std::string description_of_rest() const override {
-    return model_->split(2).element_wise->name + " and an affine readout in closed form, no nodes";
+    return model_->split().element_wise->name +
+           " and an affine readout, in closed form where a tolerance is asked for";
   }
 
  private:
@@ -328,7 +308,7 @@ class RecurrentIntegrand final : public Integrand {
   RecurrentIntegrand(std::shared_ptr<const SplitModel> model, const Recurrent& layers,
                      bool batch_first, at::Tensor rest_gradient, int64_t max_rows)
       : model_(std::move(model)),
-        tape_(layers, c10::typeMetaToScalarType(model_->options().dtype())),
+        tape_(layers, model_->zeros(0).scalar_type()),
         batch_first_(batch_first),
         rest_gradient_(std::move(rest_gradient)),
         max_rows_(max_rows) {}
@@ -338,7 +318,7 @@ class RecurrentIntegrand final : public Integrand {
     const auto gates = points.transpose(0, 1).contiguous();
     const auto output = tape_.forward(gates, gates, at::zeros({1}, gates.options()));
     const int64_t rows = points.size(0);
-    return model_->output(run(*model_->parts(rows).rest, arranged(output)), rows);
+    return model_->output(run(*model_->parts().rest, arranged(output), rows), rows);
   }
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference,
                            const at::Tensor& nodes, const at::Tensor& weights) override {
@@ -364,7 +344,7 @@ class RecurrentIntegrand final : public Integrand {
   }
   at::Tensor output_gradient(const at::Tensor& output, int64_t rows) const {
     if (rest_gradient_.defined()) return arranged(rest_gradient_);
-    return arranged(model_->gradient(*model_->parts(rows).rest, arranged(output), rows));
+    return arranged(model_->gradient(*model_->parts().rest, arranged(output), rows));
   }
   std::shared_ptr<const SplitModel> model_;
   RecurrentTape tape_;
@@ -395,13 +375,13 @@ class RecurrentPlan final : public SplitPlan {
  public:
   RecurrentPlan(std::shared_ptr<const SplitModel> model, Layout layout)
       : SplitPlan(std::move(model), layout),
-        layers_(read_layers(*model_->split(1).recurrent)),
-        batch_first_(model_->split(1).recurrent->batch_first) {
+        layers_(read_layers(*model_->split().recurrent)),
+        batch_first_(model_->split().recurrent->batch_first) {
     std::tie(weight_, bias_) = first_projection(layers_);
-    if (model_->split(1).rest_is_affine) rest_gradient_ = constant_rest_gradient();
+    if (model_->split().rest_is_affine) rest_gradient_ = constant_rest_gradient();
   }
   at::Tensor project(const at::Tensor& inputs) const override {
-    const auto raw = run(*model_->parts(inputs.size(0)).prefix, inputs);
+    const auto raw = run(*model_->parts().prefix, inputs, inputs.size(0));
     return at::linear(batch_first_ ? raw : raw.transpose(0, 1), weight_, bias_);
   }
   std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
@@ -428,8 +408,7 @@ class RecurrentPlan final : public SplitPlan {
 };
 
 std::shared_ptr<const PathPlan> build_plan(const std::shared_ptr<const SplitModel>& model) {
-  const auto& split = model->split(1);
-  TORCH_CHECK_VALUE(!split.prefix_operators.empty(), "the first step is not affine");
+  const auto& split = model->split();
   const auto layout = find_layout(*model);
   if (split.recurrent) return std::make_shared<RecurrentPlan>(model, layout);
   if (split.element_wise && split.rest_is_affine)
@@ -463,6 +442,12 @@ bool is_faithful(const PathPlan& plan, const ScriptModel& model, const at::Tenso
   const auto options = from.options();
   const auto sums = integrand->gradient_sums(to, at::zeros_like(to), at::zeros({1}, options),
                                              at::ones({1, 1}, options))[0];
+  if (const auto exact = plan.closed_form()) {
+    const auto mean = exact->gradient_sums(from, to - from, at::zeros({1}, options),
+                                           at::ones({1, 1}, options))[0];
+    const auto change = (mean * (to - from)).reshape({3, -1}).sum(1);
+    if (!agree(change, model.value(b) - model.value(a))) return false;
+  }
   const at::AutoGradMode grad(true);
   const auto leaf = b.detach().requires_grad_();
   const auto pulled_back = torch::autograd::grad({plan.project(leaf)}, {leaf}, {sums})[0];

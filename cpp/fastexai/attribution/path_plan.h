@@ -45,8 +45,9 @@ class PathPlan {
   /// `max_rows` bounds the rows (clips x nodes) of one forward pass.
   virtual std::unique_ptr<Integrand> integrand(int64_t max_rows) const = 0;
 
-  /// A gradient sum needs no nodes: one is as good as many.
-  virtual bool is_closed_form() const { return false; }
+  /// Where the integral has a closed form: an integrand whose gradient sums are exact whatever the
+  /// nodes. Null elsewhere.
+  virtual std::unique_ptr<Integrand> closed_form() const { return nullptr; }
 
   /// Rows of one forward pass that keep its working set near the caches.
   virtual int64_t good_rows() const = 0;

@@ -2,6 +2,7 @@
 #include "fastexai/attribution/recurrent.h"
 
 #include <ATen/Dispatch.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -106,6 +107,12 @@ template <typename scalar_t>
 Rows<scalar_t> rows_at(const at::Tensor& view, int64_t frame, int64_t begin) {
   auto* data = static_cast<scalar_t*>(view.data_ptr());
   return {data + frame * view.stride(0) + begin * view.stride(1), view.stride(1)};
+}
+
+/// The same rows as a (rows, width) matrix, in one view instead of two.
+at::Tensor block_at(const at::Tensor& view, int64_t frame, int64_t begin, int64_t rows) {
+  const auto offset = view.storage_offset() + frame * view.stride(0) + begin * view.stride(1);
+  return view.as_strided({rows, view.size(2)}, {view.stride(1), view.stride(2)}, offset);
 }
 
 }  // namespace
@@ -246,21 +253,29 @@ void RecurrentTape::Impl::forward_way(int64_t layer, int64_t way, const at::Tens
   if (!is_lstm()) step.candidate_bias = own.candidate_bias.const_data_ptr<scalar_t>();
 
   const auto block = block_rows();
+  // The first layer's products need not go through the tape, which is far larger than any cache.
+  const auto scratch = view_of(gate_buffer_, {1, block, 4 * hidden_}, dtype_);
+  if (!is_lstm()) input_span(scratch).zero_();
   for (int64_t begin = 0; begin < rows_; begin += block) {
     step.first_row = begin;
     step.rows = std::min(block, rows_ - begin);
+    const auto scratch_product = hidden_span(block_at(scratch, 0, 0, step.rows));
     for (int64_t t = 0; t < frames_; ++t) {
       const auto frame = frame_at(way, t);
       if (t > 0) {
-        auto product = products.select(0, frame).narrow(0, begin, step.rows);
-        const auto earlier = output.select(0, frame_at(way, t - 1)).narrow(0, begin, step.rows);
+        auto product = layer == 0 ? scratch_product : block_at(products, frame, begin, step.rows);
+        const auto earlier = block_at(output, frame_at(way, t - 1), begin, step.rows);
         at::addmm_out(product, product, earlier, own.hidden_t, layer == 0 ? 0 : 1);
       }
       step.start = rows_at<const scalar_t>(start, frame, 0);
       step.difference = rows_at<const scalar_t>(difference, frame, 0);
       step.slots = rows_at<scalar_t>(slots, frame, begin);
       step.output = rows_at<scalar_t>(output, frame, begin);
-      step.projections = layer == 0 && t == 0 ? zeros : step.slots;
+      if (layer > 0) {
+        step.projections = step.slots;
+      } else {
+        step.projections = t > 0 ? rows_at<const scalar_t>(scratch, 0, 0) : zeros;
+      }
       if (t == 0) step.previous = zeros;
       if (is_lstm()) {
         step.cell = rows_at<scalar_t>(cell, frame, begin);
@@ -277,6 +292,7 @@ void RecurrentTape::Impl::forward_way(int64_t layer, int64_t way, const at::Tens
 at::Tensor RecurrentTape::Impl::forward(const at::Tensor& start, const at::Tensor& difference,
                                         const at::Tensor& nodes) {
   const at::NoGradGuard no_grad;
+  const at::AutoDispatchBelowADInplaceOrView no_autograd;  // hundreds of products: 2 us each
   const auto stacked = gates_ * hidden_;
   TORCH_CHECK_VALUE(start.dim() == 3 && start.numel() > 0 && start.size(2) == ways_ * stacked,
                     "start: expected (T, n, ", ways_ * stacked, "), got ", start.sizes());
@@ -310,7 +326,7 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
                                        const at::Tensor& output_gradient, const at::Tensor& weights,
                                        const at::Tensor& sums) {
   const auto& own = this->weights(layer, way);
-  const auto slots = tile_[layer].slots[way];
+  const auto slots = tile_[layer].slots[way], products = hidden_span(slots);
   const auto output = tile_[layer].output.narrow(2, way * hidden_, hidden_);
   const auto states = is_lstm() ? tile_[layer].cell[way] : output;
   const auto gradient = output_gradient.narrow(2, way * hidden_, hidden_);
@@ -332,7 +348,8 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
   for (int64_t begin = 0; begin < rows_; begin += block) {
     step.first_row = begin;
     step.rows = std::min(block, rows_ - begin);
-    auto carry = hidden_carry[0].narrow(0, 0, step.rows);
+    const auto scratch_product = hidden_span(block_at(scratch, 0, 0, step.rows));
+    auto carry = block_at(hidden_carry, 0, 0, step.rows);
     carry.zero_();
     cell_carry.zero_();
     for (int64_t t = frames_ - 1; t >= 0; --t) {
@@ -348,9 +365,8 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
       step.sums.data += way * gates_ * hidden_;
       is_lstm() ? lstm_backward(step) : gru_backward(step);
       if (t == 0) break;
-      const auto from = layer > 0 ? slots.select(0, frame).narrow(0, begin, step.rows)
-                                  : scratch[0].narrow(0, 0, step.rows);
-      at::addmm_out(carry, carry, hidden_span(from), own.hidden, is_lstm() ? 0 : 1);
+      const auto from = layer == 0 ? scratch_product : block_at(products, frame, begin, step.rows);
+      at::addmm_out(carry, carry, from, own.hidden, is_lstm() ? 0 : 1);
     }
   }
 }
@@ -358,6 +374,7 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
 at::Tensor RecurrentTape::Impl::backward(const at::Tensor& output_gradient,
                                          const at::Tensor& weights) {
   const at::NoGradGuard no_grad;
+  const at::AutoDispatchBelowADInplaceOrView no_autograd;
   TORCH_CHECK_VALUE(has_tape_, "backward: expected a forward pass before each backward pass");
   const auto width = ways_ * hidden_;
   TORCH_CHECK_VALUE(output_gradient.dim() == 3 && output_gradient.size(0) == frames_ &&
