@@ -30,3 +30,10 @@
 #else
 #define FASTEXAI_INDEPENDENT
 #endif
+
+/// Asks for the cache line at `address`.
+#if defined(__GNUC__) || defined(__clang__)
+#define FASTEXAI_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define FASTEXAI_PREFETCH(address) static_cast<void>(address)
+#endif

@@ -12,9 +12,9 @@
 /// NaN stays NaN, and infinities saturate.
 namespace fastexai {
 
-/// A fraction that is not yet divided. A cell has four or five activations, and divisions would be
-/// most of its time: it divides once and shares the reciprocal. All the
-/// denominators below lie in [1, 2], so products of a few of them are harmless.
+/// A fraction that is not yet divided. A cell has four or five activations, whose divisions would
+/// be most of its time: it divides once for several and shares the reciprocal. All denominators
+/// below lie in [1, 2], so products of a few of them are harmless.
 template <typename scalar_t>
 struct Fraction {
   scalar_t numerator;
@@ -27,8 +27,7 @@ struct SplitExp {
   float fraction;  // relatively accurate around 0
 };
 
-/// For x in [-104, 0]. A bias of 64 keeps the scale normal where the result is subnormal (x <
-/// -87.3).
+/// For x in [-104, 0]. A bias of 64 keeps the scale normal where exp(x) is not, below -87.3.
 template <int bias>
 FASTEXAI_INLINE SplitExp split_exp(float x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa; adding
@@ -38,8 +37,8 @@ FASTEXAI_INLINE SplitExp split_exp(float x) {
   const float n = rounded - kRound;
   // log(2) in two parts; n times the first one is exact.
   const float r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
-  // Minimax for (exp(r) - 1 - r) / r^2: error below 0.06 ulp of exp(r). Even and
-  // odd parts apart: what counts is the length of the chain.
+  // Minimax for (exp(r) - 1 - r) / r^2: error below 0.06 ulp of exp(r). The two
+  // halves are independent: the length of the chain is what costs.
   const float r2 = r * r;
   const float low = 4.9999994e-1F + r * 1.666652e-1F;
   const float high = 4.16684e-2F + r * 8.368851e-3F + r2 * 1.3814312e-3F;

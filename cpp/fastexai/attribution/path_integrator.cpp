@@ -321,6 +321,7 @@ template <typename MakeIntegrand>
 PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
                                 const at::Tensor& baselines, const Quadrature& rule, int64_t rows,
                                 const PathOptions& options, const MakeIntegrand& make_integrand) {
+  const c10::InferenceMode ordinary_mode(false);
   check_path(inputs, baselines, options);
   const auto nodes = at::tensor(rule.nodes, at::kDouble).to(inputs.options());
   const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
@@ -362,6 +363,7 @@ PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& i
     result.nodes.zero_();
     return result;
   }
+  const c10::InferenceMode ordinary_mode(false);
   check_path(inputs, baselines, options);
   const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
   const int64_t chunk = chunk_size(inputs.size(0), rows, 15);

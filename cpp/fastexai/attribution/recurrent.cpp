@@ -13,17 +13,16 @@
 namespace fastexai {
 namespace {
 
-/// Rows go through time in blocks whose step (slots, states, output) stays in the second-level
-/// cache.
-static const int64_t kBlockBytes = getenv("KB") ? atoi(getenv("KB")) * 1024 : 512 * 1024;
+/// Rows go through time in blocks of which one step stays in the second-level cache.
+constexpr int64_t kBlockBytes = 512 * 1024;
 
 /// One direction of one layer, as the matrix products and the steps want it.
 struct Weights {
   at::Tensor hidden, hidden_t;  // (G*H, H) and its transpose
-  at::Tensor input,
-      input_t;      // beyond the first layer: (G*H, D*H), rows in slot order, and transpose
-  at::Tensor bias;  // beyond the first layer: (G*H,), PyTorch's order
-  at::Tensor candidate_bias;  // GRU: (H,), inside r * (...)
+  at::Tensor candidate_bias;    // GRU: (H,), the bias of U n
+  // Beyond the first layer:
+  at::Tensor input, input_t;  // (G*H, D*H) with its rows in the slots' order, and its transpose
+  at::Tensor bias;            // (G*H,), PyTorch's order
 };
 
 /// The memory of one layer, and views of it with the present tile's sizes.
@@ -54,8 +53,14 @@ at::Tensor additive_bias(const RecurrentDirection& direction, RecurrentKind kind
   return bias_or_zeros(direction.input_bias, direction.input_weight) + hidden_bias;
 }
 
-void check_parameter(const at::Tensor& tensor, at::IntArrayRef shape, const char* name) {
+void check_on_cpu(const at::Tensor& tensor, const char* name) {
   check_floating(tensor, name);
+  TORCH_CHECK_VALUE(tensor.device().is_cpu(), name, ": expected a CPU tensor, got ",
+                    tensor.device());
+}
+
+void check_parameter(const at::Tensor& tensor, at::IntArrayRef shape, const char* name) {
+  check_on_cpu(tensor, name);
   TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": expected ", shape, ", got ", tensor.sizes());
 }
 
@@ -119,6 +124,7 @@ at::Tensor block_at(const at::Tensor& view, int64_t frame, int64_t begin, int64_
 
 std::pair<at::Tensor, at::Tensor> first_projection(const Recurrent& recurrent) {
   check_recurrent(recurrent);
+  const at::NoGradGuard no_grad;
   std::vector<at::Tensor> weights, biases;
   for (int64_t way = 0; way < recurrent.ways(); ++way) {
     weights.push_back(recurrent.directions[way].input_weight);
@@ -272,9 +278,9 @@ void RecurrentTape::Impl::forward_way(int64_t layer, int64_t way, const at::Tens
       step.slots = rows_at<scalar_t>(slots, frame, begin);
       step.output = rows_at<scalar_t>(output, frame, begin);
       if (layer > 0) {
-        step.projections = step.slots;
+        step.products = step.slots;
       } else {
-        step.projections = t > 0 ? rows_at<const scalar_t>(scratch, 0, 0) : zeros;
+        step.products = t > 0 ? rows_at<const scalar_t>(scratch, 0, 0) : zeros;
       }
       if (t == 0) step.previous = zeros;
       if (is_lstm()) {
@@ -292,8 +298,11 @@ void RecurrentTape::Impl::forward_way(int64_t layer, int64_t way, const at::Tens
 at::Tensor RecurrentTape::Impl::forward(const at::Tensor& start, const at::Tensor& difference,
                                         const at::Tensor& nodes) {
   const at::NoGradGuard no_grad;
-  const at::AutoDispatchBelowADInplaceOrView no_autograd;  // hundreds of products: 2 us each
+  const at::AutoDispatchBelowADInplaceOrView no_autograd;  // 2 us less for each product
   const auto stacked = gates_ * hidden_;
+  check_on_cpu(start, "start");
+  check_on_cpu(difference, "difference");
+  check_on_cpu(nodes, "nodes");
   TORCH_CHECK_VALUE(start.dim() == 3 && start.numel() > 0 && start.size(2) == ways_ * stacked,
                     "start: expected (T, n, ", ways_ * stacked, "), got ", start.sizes());
   TORCH_CHECK_VALUE(difference.sizes() == start.sizes(), "difference: expected ", start.sizes(),
@@ -363,7 +372,11 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
           layer > 0 ? rows_at<scalar_t>(slots, frame, begin) : rows_at<scalar_t>(scratch, 0, 0);
       step.sums = rows_at<scalar_t>(sums.select(0, 0), frame, 0);
       step.sums.data += way * gates_ * hidden_;
-      is_lstm() ? lstm_backward(step) : gru_backward(step);
+      if (is_lstm()) {
+        lstm_backward(step);
+      } else {
+        gru_backward(step);
+      }
       if (t == 0) break;
       const auto from = layer == 0 ? scratch_product : block_at(products, frame, begin, step.rows);
       at::addmm_out(carry, carry, from, own.hidden, is_lstm() ? 0 : 1);
@@ -377,6 +390,8 @@ at::Tensor RecurrentTape::Impl::backward(const at::Tensor& output_gradient,
   const at::AutoDispatchBelowADInplaceOrView no_autograd;
   TORCH_CHECK_VALUE(has_tape_, "backward: expected a forward pass before each backward pass");
   const auto width = ways_ * hidden_;
+  check_on_cpu(output_gradient, "output_gradient");
+  check_on_cpu(weights, "weights");
   TORCH_CHECK_VALUE(output_gradient.dim() == 3 && output_gradient.size(0) == frames_ &&
                         (output_gradient.size(1) == rows_ || output_gradient.size(1) == 1) &&
                         output_gradient.size(2) == width,

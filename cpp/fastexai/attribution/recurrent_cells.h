@@ -7,22 +7,21 @@
 /// recurrence when its matrix products are taken out. Vectorised; one thread.
 ///
 /// Rows are node-major: row = node * clips + clip. A step covers rows [first_row, first_row + rows)
-/// of the tile. `Rows` that are "of the step" are indexed from 0, those "per clip" by clip.
-///
-/// Four values per cell are kept for the backward step, in the order of Note [Gate slots].
+/// of the tile; its own `Rows` count from first_row, those said to be per clip are indexed by clip.
 namespace fastexai {
 
 /// Note [Gate slots]
-/// A row's slot is 4 * hidden wide. The matrix products write into it, the forward step overwrites
-/// what it reads there, the backward step may do the same:
+/// A row has a slot of 4 * hidden numbers per frame. The forward step turns products (W: input
+/// weights, beyond the first layer; U: hidden weights) into what the backward step needs; the
+/// backward step writes gradients in the same layout, into the slots themselves if told so.
 ///
-///                LSTM                           GRU
-///   projections  i, f, g, o                     W n | W r + U r, W z + U z, U n
-///   forward      i, f, g, o (activated)         n, r, z (activated), U n + bias
-///   backward     gradients of i, f, g, o        gradients of n, r, z, U n
+///                LSTM                  GRU
+///   products     of i, f, g, o         W n,  W r + U r,  W z + U z,  U n
+///   forward      i, f, g, o            n, r, z, U n + its bias
+///   backward     gradients of i f g o  gradients of n, r, z, U n
 ///
-/// The GRU's order makes two overlapping spans of 3 * hidden contiguous: the first one is what a
-/// lower layer (or the input) sends and receives, the last one is what the hidden state does.
+/// The GRU's order makes two overlapping spans of 3 * hidden contiguous: the first is exchanged
+/// with the layer below, the last with the hidden state.
 
 /// A matrix with `stride` elements from row to row; stride 0 repeats one row.
 template <typename scalar_t>
@@ -36,31 +35,34 @@ struct Rows {
 template <typename scalar_t>
 struct ForwardStep {
   int64_t hidden, clips, first_row, rows;
-  const scalar_t* nodes;               // one per node of the tile
-  Rows<const scalar_t> start;          // per clip, PyTorch's gate order: added to the projections,
-  Rows<const scalar_t> difference;     //   together with node * difference
-  const scalar_t* candidate_bias;      // GRU: the part of n's bias inside r * (...)
-  Rows<const scalar_t> projections;    // of the step, a slot's layout; may be `slots`
-  Rows<const scalar_t> previous;       // of the step: cell state (LSTM), hidden state (GRU)
-  Rows<scalar_t> slots, cell, output;  // of the step; cell: LSTM only
+  const scalar_t* nodes;  // all nodes of the tile
+  // Per clip, PyTorch's gate order: start + node * difference is added to the products.
+  Rows<const scalar_t> start, difference;
+  const scalar_t* candidate_bias;  // GRU: the bias of U n
+
+  Rows<const scalar_t> products;
+  Rows<const scalar_t> previous;  // cell state (LSTM) or hidden state (GRU) one step earlier
+  Rows<scalar_t> slots;           // may be `products`
+  Rows<scalar_t> cell;            // LSTM
+  Rows<scalar_t> output;          // the hidden state
 };
 
 template <typename scalar_t>
 struct BackwardStep {
   int64_t hidden, clips, first_row, rows;
-  Rows<const scalar_t> slots, previous, output;  // of the step, as the forward step left them
-  Rows<const scalar_t> output_gradient;          // of the step
-  Rows<scalar_t>
-      hidden_carry;           // of the step: gradient of the hidden state from later steps. The GRU
-                              //   leaves here the part of its predecessor's without the product
-  Rows<scalar_t> cell_carry;  // of the step, LSTM: gradient of the cell state, in and out
-  Rows<scalar_t> gate_gradients;  // of the step, a slot's layout; may be `slots`
+  Rows<const scalar_t> slots, previous, output;  // as the forward step had and left them
+  Rows<const scalar_t> output_gradient;
+  // The hidden state's gradient from later steps. The GRU replaces it by the elementwise part of
+  // the gradient one step earlier, to which the product with U adds.
+  Rows<scalar_t> hidden_carry;
+  Rows<scalar_t> cell_carry;      // LSTM: the cell state's gradient from later steps; in and out
+  Rows<scalar_t> gate_gradients;  // may be `slots`
 
-  // Node-weighted sums of the gradients of the first span of each slot, PyTorch's gate order.
-  int64_t rules;            // 0: no sums are wanted
-  const scalar_t* weights;  // (rules, nodes), nodes in all = weight_stride
+  // For each rule, the node-weighted sums of the gradients of start + node * difference.
+  int64_t rules;            // 0: not wanted
+  const scalar_t* weights;  // (rules, nodes)
   int64_t weight_stride;
-  Rows<scalar_t> sums;  // per clip; added to
+  Rows<scalar_t> sums;  // per clip, PyTorch's gate order; added to
   int64_t rule_stride;  // from one rule's sums to the next
 };
 
