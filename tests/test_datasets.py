@@ -81,9 +81,10 @@ def test_a_clip_set_is_complete_normalised_and_knows_the_truth() -> None:
     assert clips.X.dtype == np.float32
     assert np.isfinite(clips.X).all()
     assert len(set(clips.ids.tolist())) == 16
-    # The eye corners are the unit only in frames as detected, not between two of them.
+    # The unit comes from the whole rigid part of the face: eyes further apart than the canonical
+    # face's stay further apart.
     apart = np.linalg.norm(clips.X[:, :, 33] - clips.X[:, :, 263], axis=-1)
-    np.testing.assert_allclose(apart, 1, atol=0.02)
+    np.testing.assert_allclose(apart, 1, atol=0.06)
     assert clips.relevant is not None
     assert set(clips.relevant) == set(EMOTIONS)
 

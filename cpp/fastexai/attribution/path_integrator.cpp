@@ -16,6 +16,9 @@
 namespace fastexai {
 namespace {
 
+/// The most that Kronrod's nodes are trusted to be better than Gauss's, in `estimate_errors`.
+constexpr double kLeastRatio = 0.05;
+
 void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const PathOptions& options) {
   check_floating(inputs, "inputs");
   TORCH_CHECK_VALUE(inputs.dim() >= 1 && inputs.size(0) >= 1,
@@ -153,7 +156,22 @@ struct Segment {
   int64_t clip;
   double a, b;
   double value_a, value_b;  // F at its ends
-  double error = 0;
+  double completeness = 0;  // sum of attributions minus the change of F: known, with its sign
+  double uncertainty = 0;   // of the attributions: estimated, the worst feature's
+  double severity() const { return std::max(std::abs(completeness), uncertainty); }
+};
+
+/// The errors of some segments of one clip together.
+struct Errors {
+  double completeness = 0;  // they cancel or add up: it is their sum that counts
+  double squares = 0;       // of the uncertainties
+  void add(const Segment& segment) {
+    completeness += segment.completeness;
+    squares += segment.uncertainty * segment.uncertainty;
+  }
+  bool within(double allowed) const {
+    return std::abs(completeness) <= allowed && squares <= allowed * allowed;
+  }
 };
 
 /// Refines the paths of one chunk until every clip has converged or spent its nodes.
@@ -179,7 +197,7 @@ class Refinement {
       allowed_.push_back(std::max(tolerance.tol * std::abs(t - f), floor));
       active_.push_back({clip, 0, 1, f, t});
     }
-    accepted_error_.assign(clips, 0);
+    accepted_.assign(clips, Errors());
     spent_.assign(clips, 0);
   }
 
@@ -201,7 +219,7 @@ class Refinement {
 
   const at::Tensor& mean_gradient() const { return mean_gradient_; }
   int64_t nodes(int64_t clip) const { return spent_[clip]; }
-  bool converged(int64_t clip) const { return accepted_error_[clip] <= allowed_[clip]; }
+  bool converged(int64_t clip) const { return accepted_[clip].within(allowed_[clip]); }
 
  private:
   at::Tensor column(const std::vector<double>& values) const {
@@ -231,50 +249,57 @@ class Refinement {
     if (!split.empty()) bisect(start, difference, split, first, next);
   }
 
-  /// The larger of a segment's completeness error and its attributions' estimated error.
+  /// What is known of a segment's completeness error, and what it tells of its attributions' error.
+  ///
+  /// The gap between the two rules is the error of Gauss's seven nodes, which on smooth integrands
+  /// is far above that of Kronrod's fifteen. By how much, the sum over features shows: there both
+  /// the gap and Kronrod's true error are known. That ratio is applied to the worst feature's gap,
+  /// with a floor, since a sum may be right by luck.
   void estimate_errors(const at::Tensor& sums, const at::Tensor& difference, size_t first) {
-    const auto change = sum_each(sums[0] * difference).to(at::kDouble).cpu();
-    const auto gap = ((sums[0] - sums[1]) * difference).abs().flatten(1);
-    const auto apart = std::get<0>(gap.max(1)).to(at::kDouble).cpu();
-    const auto size =
-        std::get<0>((sums[0] * difference).abs().flatten(1).max(1)).to(at::kDouble).cpu();
-    for (int64_t i = 0; i < change.size(0); ++i) {
+    const auto kronrod = sum_each(sums[0] * difference).to(at::kDouble).cpu();
+    const auto gap = (sums[0] - sums[1]) * difference;
+    const auto summed_gap = sum_each(gap).abs().to(at::kDouble).cpu();
+    const auto worst_gap = std::get<0>(gap.abs().flatten(1).max(1)).to(at::kDouble).cpu();
+    for (int64_t i = 0; i < kronrod.size(0); ++i) {
       auto& segment = active_[first + i];
-      const double completeness =
-          std::abs(change.const_data_ptr<double>()[i] - (segment.value_b - segment.value_a));
-      // The gap is the error of Gauss's seven nodes. Kronrod's is far smaller on smooth integrands;
-      // scaled as in QUADPACK (Piessens et al., 1983, section 3.4.1.1).
-      const double d = apart.const_data_ptr<double>()[i], s = size.const_data_ptr<double>()[i];
-      const double estimate = s > 0 ? s * std::min(1.0, std::pow(200 * d / s, 1.5)) : d;
-      segment.error = std::max(completeness, std::min(d, estimate));
+      segment.completeness =
+          kronrod.const_data_ptr<double>()[i] - (segment.value_b - segment.value_a);
+      const double known = std::max(summed_gap.const_data_ptr<double>()[i], 1e-300);
+      const double gain = std::clamp(std::abs(segment.completeness) / known, kLeastRatio, 1.0);
+      segment.uncertainty = gain * worst_gap.const_data_ptr<double>()[i];
       spent_[segment.clip] += nodes_.size(0);
     }
   }
 
-  /// Which segments to bisect: of a clip above its allowance the worst ones, until the others fit
-  /// into half of what is left of it.
+  /// Which segments to bisect: of a clip that has not converged the worst ones, until the others
+  /// together are within half of what is allowed. Segments err independently: they add in
+  /// quadrature.
   std::vector<bool> choose(size_t first, size_t last) {
     std::vector<bool> bisected(last - first, false);
     for (size_t i = first; i < last;) {
-      size_t end = i;
-      double sum = 0;
       const int64_t clip = active_[i].clip;
+      Errors all = accepted_[clip];
       std::vector<size_t> order;
+      double squares = all.squares;
+      size_t end = i;
       for (; end < last && active_[end].clip == clip; ++end) {
         order.push_back(end);
-        sum += active_[end].error;
+        all.add(active_[end]);
+        squares += active_[end].severity() * active_[end].severity();
       }
-      std::sort(order.begin(), order.end(),
-                [&](size_t p, size_t q) { return active_[p].error > active_[q].error; });
-      const double left = allowed_[clip] - accepted_error_[clip];
-      int64_t nodes = spent_[clip];
-      if (!(sum <= left))
+      if (!all.within(allowed_[clip])) {
+        std::sort(order.begin(), order.end(), [&](size_t p, size_t q) {
+          return active_[p].severity() > active_[q].severity();
+        });
+        int64_t nodes = spent_[clip];
         for (const size_t k : order) {
           nodes += 2 * nodes_.size(0);
-          if (sum <= 0.5 * left || nodes > tolerance_.max_nodes) break;
+          const bool enough = k != order[0] && squares <= 0.25 * allowed_[clip] * allowed_[clip];
+          if (enough || nodes > tolerance_.max_nodes) break;
           bisected[k - first] = true;
-          sum -= active_[k].error;
+          squares -= active_[k].severity() * active_[k].severity();
         }
+      }
       i = end;
     }
     return bisected;
@@ -286,7 +311,7 @@ class Refinement {
     std::vector<double> share;
     for (const int64_t k : kept) {
       share.push_back(length[k]);
-      accepted_error_[active_[first + k].clip] += active_[first + k].error;
+      accepted_[active_[first + k].clip].add(active_[first + k]);
     }
     const auto index = at::tensor(kept, at::kLong).to(clip.device());
     mean_gradient_.index_add_(0, clip.index_select(0, index),
@@ -312,7 +337,8 @@ class Refinement {
   int64_t batch_;
   at::Tensor nodes_, weights_, mean_gradient_;
   std::vector<Segment> active_;
-  std::vector<double> allowed_, accepted_error_;
+  std::vector<double> allowed_;
+  std::vector<Errors> accepted_;
   std::vector<int64_t> spent_;
 };
 
