@@ -342,6 +342,27 @@ class Refinement {
   std::vector<int64_t> spent_;
 };
 
+/// The fixed rule for a single clip: its nodes are spread over the threads instead.
+template <typename MakeIntegrand>
+void integrate_one_clip(Run& run, const at::Tensor& nodes, const at::Tensor& weights,
+                        const MakeIntegrand& make_integrand, PathIntegral& result) {
+  const auto paths = run.paths(0, 1);
+  const int64_t count = nodes.size(0), parts = std::min<int64_t>(at::get_num_threads(), count);
+  std::vector<at::Tensor> sums(parts);
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode ordinary_mode(false);
+    const at::NoGradGuard no_grad;
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t from = count * part / parts, width = count * (part + 1) / parts - from;
+      sums[part] = make_integrand()->gradient_sums(paths.start, paths.difference,
+                                                   nodes.narrow(0, from, width),
+                                                   weights.narrow(1, from, width));
+    }
+  });
+  for (int64_t part = 1; part < parts; ++part) sums[0] = sums[0] + sums[part];
+  run.finish(paths, sums[0][0], 0, result);
+}
+
 /// The fixed rule, by whatever integrand.
 template <typename MakeIntegrand>
 PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
@@ -354,15 +375,22 @@ PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
   const int64_t clips = inputs.size(0), count = nodes.size(0);
   auto result = empty_result(inputs);
   result.nodes.fill_(count);
-  for_each_chunk(
-      clips, chunk_size(clips, rows, count), inputs.is_cpu(), options,
-      [&] { return Run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs); },
-      [&](Run& run, int64_t first, int64_t width) {
-        const auto paths = run.paths(first, width);
-        const auto sums =
-            run.integrand().gradient_sums(paths.start, paths.difference, nodes, weights);
-        run.finish(paths, sums[0], first, result);
-      });
+  if (clips == 1 && inputs.is_cpu()) {
+    const at::NoGradGuard no_grad;
+    Run run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs);
+    integrate_one_clip(run, nodes, weights, make_integrand, result);
+    if (options.progress) options.progress(1, 1);
+  } else {
+    for_each_chunk(
+        clips, chunk_size(clips, rows, count), inputs.is_cpu(), options,
+        [&] { return Run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs); },
+        [&](Run& run, int64_t first, int64_t width) {
+          const auto paths = run.paths(first, width);
+          const auto sums =
+              run.integrand().gradient_sums(paths.start, paths.difference, nodes, weights);
+          run.finish(paths, sums[0], first, result);
+        });
+  }
   check_finite(result.delta, "model output or gradient");
   return result;
 }
