@@ -635,3 +635,15 @@ def test_attributions_of_other_shapes_are_refused():
         ValueError, match=r"attributions: expected \(2, 3, 4, 3\), got \(1, 3, 4, 3"
     ):
         DatasetExplanation.from_attributions(X, values[:1], X[:1], n_steps=1, **numbers)
+
+
+def test_a_tolerance_is_kept_where_fixed_nodes_miss_it(bilstm, clips):
+    some, baselines = clips[:24], clips.X[-2:]
+    fixed = explain_dataset(bilstm.network_, some, baselines, n_steps=3)
+    kept = explain_dataset(bilstm.network_, some, baselines, tol=1e-3)
+    change = np.abs(kept.output[:, None] - kept.baseline_output).max(1)
+    assert (fixed.completeness_error > 2e-3 * change + 1e-4).any()
+    assert (kept.completeness_error <= 1e-3 * change + 1e-4).all()
+    assert kept.tol == 1e-3
+    with pytest.raises(ValueError, match="expected one tol, got None and 0.001"):
+        explain_dataset(bilstm.network_, some, baselines) + kept

@@ -52,6 +52,8 @@ class DatasetExplanation:
     by_clip : ndarray, shape (N, L, 3), float32, or None
         Every clip's attributions summed over time, for `ranking_interval`: 5.6 kB a clip of 468
         landmarks (10,000 clips: 56 MB), all that grows with the data set.
+    tol : float or None
+        The relative error asked for instead of ``n_steps`` nodes.
     """
 
     emotion: str
@@ -63,6 +65,7 @@ class DatasetExplanation:
     baseline_output: Floats
     n_steps: int
     by_clip: NDArray[np.float32] | None
+    tol: float | None = None
 
     @classmethod
     def from_attributions(
@@ -75,6 +78,7 @@ class DatasetExplanation:
         baseline_output: ArrayLike,
         completeness_error: ArrayLike,
         n_steps: int,
+        tol: float | None = None,
         emotion: str = "",
         keep_clips: bool = True,
     ) -> Self:
@@ -111,6 +115,7 @@ class DatasetExplanation:
             baselines=baselines,
             baseline_output=np.asarray(baseline_output, dtype=np.float64),
             n_steps=n_steps,
+            tol=tol,
             by_clip=values.sum(1).astype(np.float32) if keep_clips else None,
         )
 
@@ -292,12 +297,18 @@ class DatasetExplanation:
         )
         return table.sort_values("rank").reset_index(drop=True)
 
+    @property
+    def quadrature(self) -> str:
+        """How each path was integrated, in words."""
+        return f"{self.n_steps} nodes" if self.tol is None else f"nodes as needed for {self.tol:g}"
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one Parquet file, with one row and a column per array; whole or not at all."""
         arrays = self._arrays()
         about = {
             "emotion": self.emotion,
             "n_steps": self.n_steps,
+            "tol": self.tol,
             "counts": {"present": self.present.count, "absent": self.absent.count},
             "shapes": {name: array.shape for name, array in arrays.items()},
         }
@@ -351,6 +362,7 @@ class DatasetExplanation:
         return cls(
             emotion=about["emotion"],
             n_steps=about["n_steps"],
+            tol=about["tol"],
             present=groups["present"],
             absent=groups["absent"],
             by_clip=arrays.pop("by_clip", None),
@@ -361,7 +373,7 @@ class DatasetExplanation:
         _, frames, landmarks, _ = self.baselines.shape
         return (
             f"DatasetExplanation({self.emotion!r}: {len(self.output)} clips of {frames} frames x "
-            f"{landmarks} landmarks, {len(self.baselines)} baselines, {self.n_steps} nodes, "
+            f"{landmarks} landmarks, {len(self.baselines)} baselines, {self.quadrature}, "
             f"completeness error <= {self.completeness_error.max():.1e})"
         )
 
@@ -409,6 +421,7 @@ def _check_alike(one: DatasetExplanation, other: DatasetExplanation) -> None:
         ("emotion", one.emotion, other.emotion),
         ("clip shape", one.baselines.shape[1:], other.baselines.shape[1:]),
         ("n_steps", one.n_steps, other.n_steps),
+        ("tol", one.tol, other.tol),
     ):
         if a != b:
             raise ValueError(f"explanations: expected one {name}, got {a!r} and {b!r}")

@@ -205,7 +205,7 @@ def _explained(finding: Finding) -> str:
     return (
         f"{len(e.output)} clips of {e.mean.shape[0]} frames &times; {e.mean.shape[1]} landmarks &times; 3 "
         f"coordinates; the model sees the emotion in {seen}; {len(e.baselines)} baselines; "
-        f"{e.n_steps} nodes per path"
+        f"{e.quadrature} per path"
     )
 
 
@@ -237,7 +237,9 @@ def _recipe(findings: Sequence[Finding]) -> str:
             f"# {' '.join(finding.name.split())}: clf is its classifier, clips its data set"
         )
         if finding.explanation is not None:
-            options = f"baselines, n_steps={finding.explanation.n_steps}"
+            e = finding.explanation
+            rule = f"n_steps={e.n_steps}" if e.tol is None else f"tol={e.tol:g}"
+            options = f"baselines, {rule}"
             lines.append(f"results.append(fx.explain_dataset(model, clips, {options}))")
         if finding.path is not None:
             sizes, folds, random = _pruning_options(finding)
