@@ -444,3 +444,15 @@ def test_answers_need_a_fit_and_as_many_landmarks(few_clips):
         clf.predict(few_clips.X[:, :, :23])
     with pytest.raises(ValueError, match="^X: expected finite values, got NaN or Inf in clip 2"):
         clf.predict(nan_in(few_clips.X, 2))
+
+
+def test_prototypes_are_neutral_training_clips_where_there_are_enough(clips):
+    fitted = EmotionClassifier("happiness", "randomized_bilstm").fit(clips)
+    neutral = clips.X[clips.labels == "neutral"]
+    for prototype in fitted.prototypes_:
+        assert (neutral == prototype).all(axis=(1, 2, 3)).any()
+    without = clips[clips.labels != "neutral"]
+    fitted = EmotionClassifier("happiness", "randomized_bilstm").fit(without)
+    rest = without.X[without.labels != "happiness"]
+    for prototype in fitted.prototypes_:
+        assert (rest == prototype).all(axis=(1, 2, 3)).any()

@@ -29,6 +29,7 @@ from fastexai.models import build_network
 
 __all__ = ["CrossValidation", "EmotionClassifier", "cross_validate", "subject_folds"]
 
+_PROTOTYPES = 5  # as many baselines as in the paper
 _FORWARD_CLIPS = 256  # clips per forward pass at prediction: 256 x 20 x 1404 floats are 29 MB
 
 
@@ -68,7 +69,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     alignment_ : str
         How the training clips were normalised.
     prototypes_ : ndarray, shape (k, T, L, 3), float32
-        Typical training clips without the emotion: the default baselines of an explanation.
+        Typical training clips without the emotion, the default baselines of an explanation: neutral
+        ones where a `ClipSet` has at least five. From another emotion an explanation would also tell
+        what that one moves.
     """
 
     def __init__(
@@ -132,7 +135,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             self._train(clips, positive, groups)
         self.network_.eval().requires_grad_(False)
         self.frames_ = clips.shape[1]
-        self.prototypes_ = prototypes(clips[~positive], k=min(5, int((~positive).sum())))
+        resting = X.labels == "neutral" if isinstance(X, ClipSet) else np.zeros_like(positive)
+        resting = resting & ~positive
+        candidates = clips[resting if resting.sum() >= _PROTOTYPES else ~positive]
+        self.prototypes_ = prototypes(candidates, k=min(_PROTOTYPES, len(candidates)))
         return self
 
     def decision_function(self, X: ArrayLike | ClipSet) -> NDArray[np.float32]:
