@@ -47,13 +47,14 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--difficulty", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--architectures", nargs="+", default=["randomized_bilstm", "bilstm"])
     options = parser.parse_args()
     clips = fx.datasets.simulate_expressions(
         options.clips, seed=options.seed, difficulty=options.difficulty
     )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for architecture in ("randomized_bilstm", "bilstm"):
+        for architecture in options.architectures:
             for emotion in fx.datasets.EMOTIONS:
                 rows.append(judge(clips, emotion, architecture, Path(folder)))
                 print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1))
