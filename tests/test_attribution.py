@@ -760,7 +760,7 @@ def test_ctrl_c_stops_without_a_callback_too():
     too_late = threading.Timer(20, stopped.set)  # the whole work takes minutes
     too_late.daemon = True
     try:
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (so it does here)
             too_late.start()
             timer.start()
             ig.attribute(inputs, **options)
