@@ -98,11 +98,20 @@ def test_explaining_is_the_plain_mean_over_clips_and_baselines(
     np.testing.assert_allclose(explained.expression, some.X[present].mean(0), atol=1e-6)
 
 
-def test_relevance_is_the_mean_summed_over_time(explained):
+def test_relevance_is_what_sets_yes_apart_from_no(classifier, some, baselines, explained):
+    values, _ = by_captum(classifier.network_, some.X, baselines)
+    yes = classifier.decision_function(some) > 0
+    contrast = values.mean(0)[yes].mean(0) - values.mean(0)[~yes].mean(0)
+    atol = 1e-5 * np.abs(values).max()
+    np.testing.assert_allclose(explained.contrast, contrast, atol=atol)
+    outputs = explained.output[yes].mean() - explained.output[~yes].mean()
+    assert explained.contrast.sum() == pytest.approx(
+        outputs, abs=2 * explained.completeness_error.max()
+    )
     expected = np.zeros(24)
     for landmark in range(24):
         for axis in range(3):
-            expected[landmark] += abs(explained.mean[:, landmark, axis].sum())
+            expected[landmark] += abs(explained.contrast[:, landmark, axis].sum())
     np.testing.assert_allclose(explained.relevance, expected)
     assert (explained.relevance >= 0).all()
     assert explained.relevance.max() > 0
@@ -123,6 +132,7 @@ def test_where_the_model_sees_no_emotion_all_clips_count(classifier, some, basel
     result = explain_dataset(classifier.network_, absent, baselines, n_steps=NODES)
     expected = values.mean(0)[chosen].mean(0)
     np.testing.assert_allclose(result.mean, expected, atol=1e-5 * np.abs(values).max())
+    np.testing.assert_array_equal(result.contrast, result.mean)
     np.testing.assert_allclose(result.expression, absent.X.mean(0), atol=1e-6)
 
 
@@ -258,18 +268,20 @@ def test_identical_clips_leave_no_doubt_about_the_ranking():
     assert (table["rank_high"] == table["rank"]).all()
 
 
-def test_the_ranking_interval_is_the_bootstrap_over_the_clips_of_the_mean():
+def test_the_ranking_interval_is_the_bootstrap_over_the_clips_of_either_answer():
     rng = np.random.default_rng(3)
     values = rng.normal(size=(40, 2, 6, 3)) + np.arange(6)[:, None]
     output = np.where(np.arange(40) % 4, 1, -1)
+    values[output < 0] -= 10
     result = of_attributions(values, output=output)
     table = result.ranking_interval(level=0.9, repeats=400).set_index("landmark")
     assert table.index.tolist() == result.ranking.tolist()
     np.testing.assert_allclose(table["relevance"], result.relevance[result.ranking])
     draws = []
     for _ in range(400):
-        drawn = rng.choice(np.flatnonzero(output > 0), 30)
-        relevance = np.abs(values[drawn].mean(0).sum(0)).sum(1)
+        yes = values[rng.choice(np.flatnonzero(output > 0), 30)].mean(0)
+        no = values[rng.choice(np.flatnonzero(output < 0), 10)].mean(0)
+        relevance = np.abs((yes - no).sum(0)).sum(1)
         draws.append(6 - np.argsort(np.argsort(relevance)))
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     table = table.sort_index()

@@ -193,7 +193,7 @@ def test_embedded_numbers_are_those_of_the_explanation():
     for name, values in (
         ("relevance", explanation.relevance),
         ("absolute", explanation.mean_abs.sum((0, 2))),
-        ("signed", explanation.mean.sum((0, 2))),
+        ("signed", explanation.contrast.sum((0, 2))),
     ):
         np.testing.assert_allclose(packed[name]["clip"], values, rtol=6e-3)
         regions = [values[mesh.region_landmarks(region)].sum() for region in mesh.REGIONS]

@@ -187,14 +187,24 @@ class DatasetExplanation:
         return (self._seen.face / self._seen.count).astype(np.float32)
 
     @property
+    def contrast(self) -> Floats:
+        """Mean attribution where the model says "yes" minus that where it says "no", (T, L, 3).
+
+        It sums to the difference of the mean outputs. What both have in common, such as how lively
+        any face is beside the baselines, cancels. Where the model gives only one answer: `mean`.
+        """
+        if self.present.count and self.absent.count:
+            return self.present.mean("cell") - self.absent.mean("cell")
+        return self.mean
+
+    @property
     def relevance(self) -> Floats:
         """One non-negative number per landmark, shape (L,), in units of the model's output.
 
-        What makes the model say "yes": the mean attribution over the clips in which it does, summed
-        over time with its sign, then the coordinates' absolute values added. Individual faces and
-        the moment of the apex average out; what all such clips share is left.
+        What sets "yes" apart from "no": `contrast` summed over time with its sign, then the
+        coordinates' absolute values added. Individual faces and the moment of the apex average out.
         """
-        total: Floats = np.abs(self.mean.sum(axis=0)).sum(axis=1)
+        total: Floats = np.abs(self.contrast.sum(axis=0)).sum(axis=1)
         return total
 
     @property
@@ -255,7 +265,8 @@ class DatasetExplanation:
     ) -> pd.DataFrame:
         """Say how far the ranking depends on the clips at hand, by the bootstrap.
 
-        The clips of `mean` are drawn anew with replacement and ranked again.
+        Clips are drawn anew with replacement, of either answer as many as there are, and ranked
+        again.
 
         Parameters
         ----------
@@ -283,8 +294,15 @@ class DatasetExplanation:
             raise ValueError(f"level: expected a number between 0 and 1, got {level}")
         if repeats < 1:
             raise ValueError(f"repeats: expected at least 1, got {repeats}")
-        clips = self.by_clip[self.output > 0] if self.present.count else self.by_clip
-        drawn = _bootstrap_ranks(clips, repeats, np.random.default_rng(seed))
+        generator = np.random.default_rng(seed)
+        seen = self.output > 0
+        means = [
+            _bootstrap_means(clips, repeats, generator)
+            for clips in (self.by_clip[seen], self.by_clip[~seen])
+            if len(clips)
+        ]
+        contrasts = means[0] - means[1] if len(means) == 2 else means[0]
+        drawn = np.stack([_ranks(relevance) for relevance in np.abs(contrasts).sum(2)])
         tail = (1 - level) / 2
         rank = _ranks(self.relevance)
         low = np.quantile(drawn, tail, axis=0, method="lower")
@@ -378,16 +396,16 @@ class DatasetExplanation:
         )
 
 
-def _bootstrap_ranks(
+def _bootstrap_means(
     clips: NDArray[np.float32], repeats: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
-    """Ranks (repeats, L) by relevance of clips (N, L, 3) that are drawn with replacement."""
-    count, landmarks, _ = clips.shape
+) -> NDArray[np.float32]:
+    """Means (repeats, L, 3) of clips (N, L, 3) that are drawn with replacement."""
+    count = len(clips)
     even = np.full(count, 1 / count)
     draws = np.stack([generator.multinomial(count, even) for _ in range(repeats)])
     # One product instead of so many gathers; float32 is the precision of the attributions anyway.
-    means = (draws.astype(np.float32) @ clips.reshape(count, -1)).reshape(repeats, landmarks, 3)
-    return np.stack([_ranks(relevance) for relevance in np.abs(means).sum(2)])
+    means = (draws / count).astype(np.float32) @ clips.reshape(count, -1)
+    return means.reshape(repeats, *clips.shape[1:])
 
 
 def _ranks(relevance: NDArray[np.floating[Any]]) -> NDArray[np.intp]:

@@ -160,7 +160,7 @@ def _check_explanation(explanation: DatasetExplanation) -> None:
         raise ValueError(f"results: expected explanations of (T, 468, 3), got {shape}")
     if len(explanation.output) == 0:
         raise ValueError(f"results: expected clips, got none behind {explanation.emotion!r}")
-    for name in ("mean", "mean_abs", "expression", "output", "completeness_error"):
+    for name in ("contrast", "mean_abs", "expression", "output", "completeness_error"):
         if not np.isfinite(getattr(explanation, name)).all():
             raise ValueError(
                 f"results: expected finite values, got NaN or Inf in {name} of "

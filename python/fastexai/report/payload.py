@@ -65,12 +65,14 @@ def _explanation(explanation: DatasetExplanation | None) -> dict[str, Any] | Non
         "apex": int(np.square(faces - faces[0]).sum((1, 2)).argmax()),
         "faces": _quantized(_upright(faces), np.int16),
         "relevance": _measure(
-            np.abs(explanation.mean).sum(-1), explanation.relevance, played, np.uint8
+            np.abs(explanation.contrast).sum(-1), explanation.relevance, played, np.uint8
         ),
         "absolute": _measure(
             explanation.mean_abs.sum(-1), explanation.mean_abs.sum((0, 2)), played, np.uint8
         ),
-        "signed": _measure(explanation.mean.sum(-1), explanation.mean.sum((0, 2)), played, np.int8),
+        "signed": _measure(
+            explanation.contrast.sum(-1), explanation.contrast.sum((0, 2)), played, np.int8
+        ),
         "histogram": _histogram(explanation.completeness_error),
     }
 

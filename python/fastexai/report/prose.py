@@ -140,7 +140,7 @@ def tables(finding: Finding) -> str:
 
 def _region_table(explanation: DatasetExplanation) -> str:
     shares = region_sums(share(explanation.relevance))
-    signed = region_sums(explanation.mean.sum((0, 2)))
+    signed = region_sums(explanation.contrast.sum((0, 2)))
     sizes = region_sums(np.ones(mesh.LANDMARKS))
     rows = [
         [name, _percent(shares[i], 1), _percent(sizes[i] / mesh.LANDMARKS, 1), f"{signed[i]:+.3g}"]
