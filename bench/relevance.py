@@ -46,18 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--difficulty", type=float, default=0.5)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="of data sets")
     parser.add_argument("--architectures", nargs="+", default=["randomized_bilstm", "bilstm"])
     options = parser.parse_args()
-    clips = fx.datasets.simulate_expressions(
-        options.clips, seed=options.seed, difficulty=options.difficulty
-    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for architecture in options.architectures:
-            for emotion in fx.datasets.EMOTIONS:
-                rows.append(judge(clips, emotion, architecture, Path(folder)))
-                print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1))
+        for seed in options.seeds:
+            clips = fx.datasets.simulate_expressions(
+                options.clips, seed=seed, difficulty=options.difficulty
+            )
+            for architecture in options.architectures:
+                for emotion in fx.datasets.EMOTIONS:
+                    rows.append({"seed": seed} | judge(clips, emotion, architecture, Path(folder)))
+                    row = pd.DataFrame(rows[-1:])
+                    print(row.to_string(index=False, header=len(rows) == 1), flush=True)
+    summary = pd.DataFrame(rows).groupby(["architecture", "emotion"])["relevance_vs_truth_auc"]
+    print(summary.agg(["min", "mean", "max"]).to_string())
     packages = ("fastexai", "torch", "numpy", "scikit-learn")
     write_json("relevance", {"machine": machine(packages), "options": vars(options), "rows": rows})
 

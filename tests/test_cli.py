@@ -56,7 +56,7 @@ def test_extract_finds_the_face_in_every_frame(fastexai, portrait, tmp_path):
 
 def test_explain_names_landmarks_and_writes_json(fastexai, portrait, model, tmp_path):
     words = ("explain", portrait, "--model", model, "-o", tmp_path / "explained.json")
-    code, out, _ = fastexai(*words, "--n-steps", 12)
+    code, out, _ = fastexai(*words, "--tol", 0.1)
     assert code == 0
     described = json.loads((tmp_path / "explained.json").read_text())
     assert described["clips"][0]["clip"] == portrait.name

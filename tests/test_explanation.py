@@ -657,5 +657,5 @@ def test_a_tolerance_is_kept_where_fixed_nodes_miss_it(bilstm, clips):
     assert (fixed.completeness_error > 2e-3 * change + 1e-4).any()
     assert (kept.completeness_error <= 1e-3 * change + 1e-4).all()
     assert kept.tol == 1e-3
-    with pytest.raises(ValueError, match="expected one tol, got None and 0.001"):
+    with pytest.raises(ValueError, match="expected one tol, got 0.01 and 0.001"):
         explain_dataset(bilstm.network_, some, baselines) + kept

@@ -23,6 +23,7 @@ Progress = Callable[[int, int], object]
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # values, delta, nodes, converged
 Target = int | Sequence[int] | Tensor | None
 
+_TOL = 1e-3
 _MAX_NODES = 15 * 256
 
 
@@ -39,7 +40,7 @@ class Attribution:
     nodes : Tensor, shape (N,), int64
         Gradient evaluations spent on each sample; 0 where the integral has a closed form.
     converged : Tensor, shape (N,), bool
-        Whether each sample met ``tol``; all true where none was asked for.
+        Whether each sample met ``tol``; all true for a fixed rule.
     plan : str
         How the model was evaluated, in words.
     """
@@ -189,10 +190,10 @@ class IntegratedGradients:
         baselines: Tensor | float | None = None,
         *,
         target: Target = None,
-        n_steps: int = 50,
-        method: str = "gausslegendre",
-        tol: float | None = None,
+        tol: float = _TOL,
         max_nodes: int = _MAX_NODES,
+        n_steps: int | None = None,
+        method: str = "gausslegendre",
         max_rows: int | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
@@ -206,10 +207,11 @@ class IntegratedGradients:
             raise ValueError(f"internal_batch_size: expected at least 1, got {max_rows}")
         start = _baseline_rows(baselines, inputs)
         rows = max_rows or 0
-        nodes, weights = quadrature(method, n_steps)
+        rule = None if n_steps is None else quadrature(method, n_steps)
 
         def run(plan: _core.PathPlan, samples: Tensor, own: Tensor) -> Parts:
-            if tol is None:
+            if rule is not None:
+                nodes, weights = rule
                 return _core.integrate_path(
                     plan,
                     samples,
@@ -279,27 +281,32 @@ def integrated_gradients(
     baselines: Tensor | float | None = None,
     *,
     target: Target = None,
-    n_steps: int = 50,
-    method: str = "gausslegendre",
-    tol: float | None = None,
+    tol: float = _TOL,
     max_nodes: int = _MAX_NODES,
+    n_steps: int | None = None,
+    method: str = "gausslegendre",
     max_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Attribute a batch by a fixed rule, or to a tolerance.
+    """Attribute a batch to a tolerance, or by a fixed rule.
 
     Parameters
     ----------
     model : path, bytes, ScriptModule, nn.Module or IntegratedGradients
         See `IntegratedGradients`; an instance keeps what it found out about the model.
-    inputs, baselines, target, n_steps, method, progress
+    inputs, baselines, target, progress
         See `IntegratedGradients.attribute`.
-    tol : float, optional
-        Instead of ``n_steps``: spend nodes on each sample until the completeness error and the
-        estimated error of its attributions are at most ``tol`` times |F(x) - F(baseline)|, or what
-        rounding costs (16 machine epsilons of the outputs).
+    tol : float
+        Spend nodes on each sample until the completeness error and the estimated error of its
+        attributions are at most ``tol`` times |F(x) - F(baseline)|, or what rounding costs (16
+        machine epsilons of the numbers that are added up: the outputs, and the contributions behind
+        the affine prefix in absolute value).
     max_nodes : int
         The most that one sample may spend under ``tol``; the rest is reported as not converged.
+    n_steps : int, optional
+        Instead of ``tol``: so many nodes for every sample, whatever the error.
+    method : str
+        Their rule; see `IntegratedGradients.attribute`.
     max_rows : int, optional
         At most so many rows (samples x nodes) in one forward pass.
 
@@ -325,10 +332,10 @@ def integrated_gradients(
         inputs,
         baselines,
         target=target,
-        n_steps=n_steps,
-        method=method,
         tol=tol,
         max_nodes=max_nodes,
+        n_steps=n_steps,
+        method=method,
         max_rows=max_rows,
         progress=progress,
     )

@@ -120,14 +120,14 @@ def explain(
     model: ModelFile,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it as JSON.")] = None,
     top: Annotated[int, typer.Option(help="Landmarks to name.")] = 10,
-    n_steps: Annotated[int, typer.Option(help="Nodes of the quadrature.")] = 50,
+    tol: Annotated[float, typer.Option(help="Relative error of each clip.")] = 1e-2,
     face_model: FaceModel = None,
 ) -> None:
     """Say what a model looks at: fastexai explain smile.mp4 --model happiness.pt."""
     metadata, _, _ = read_model(model)
     clips = _clips(source, metadata, face_model)
     with _stage(f"Attributing {len(clips)} clips") as progress:
-        explanation = fx.explain_dataset(model, clips, n_steps=n_steps, progress=progress)
+        explanation = fx.explain_dataset(model, clips, tol=tol, progress=progress)
     description = _describe(explanation, clips, top)
     if out is not None:
         with written_aside(out) as aside:

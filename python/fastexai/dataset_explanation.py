@@ -47,13 +47,13 @@ class DatasetExplanation:
         Where the paths began.
     baseline_output : ndarray, shape (K,), float64
         The model's output there.
-    n_steps : int
-        Nodes per path.
+    n_steps : int or None
+        Gauss-Legendre nodes per path, where so many were asked for.
     by_clip : ndarray, shape (N, L, 3), float32, or None
         Every clip's attributions summed over time, for `ranking_interval`: 5.6 kB a clip of 468
         landmarks (10,000 clips: 56 MB), all that grows with the data set.
     tol : float or None
-        The relative error asked for instead of ``n_steps`` nodes.
+        The relative error, where that was asked for.
     """
 
     emotion: str
@@ -63,7 +63,7 @@ class DatasetExplanation:
     completeness_error: Floats
     baselines: NDArray[np.float32]
     baseline_output: Floats
-    n_steps: int
+    n_steps: int | None
     by_clip: NDArray[np.float32] | None
     tol: float | None = None
 
@@ -77,7 +77,7 @@ class DatasetExplanation:
         output: ArrayLike,
         baseline_output: ArrayLike,
         completeness_error: ArrayLike,
-        n_steps: int,
+        n_steps: int | None = None,
         tol: float | None = None,
         emotion: str = "",
         keep_clips: bool = True,
@@ -318,7 +318,9 @@ class DatasetExplanation:
     @property
     def quadrature(self) -> str:
         """How each path was integrated, in words."""
-        return f"{self.n_steps} nodes" if self.tol is None else f"nodes as needed for {self.tol:g}"
+        if self.tol is None:
+            return f"{self.n_steps} nodes"
+        return f"as many nodes as a relative error of {self.tol:g} needs"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one Parquet file, with one row and a column per array; whole or not at all."""

@@ -18,6 +18,7 @@ from fastexai.store import LandmarkStore
 
 __all__ = ["DatasetExplanation", "explain_dataset"]
 
+
 _BATCH_CLIPS = 64  # 64 clips x 20 frames x 1404 doubles: 14 MB of attributions at a time
 
 
@@ -27,8 +28,8 @@ def explain_dataset(
     baselines: NDArray[np.float32] | None = None,
     *,
     emotion: str | None = None,
-    n_steps: int = 50,
-    tol: float | None = None,
+    tol: float = 1e-2,
+    n_steps: int | None = None,
     keep_clips: bool = True,
     progress: Callable[[int, int], object] | None = None,
 ) -> DatasetExplanation:
@@ -46,11 +47,10 @@ def explain_dataset(
         those of its training set.
     emotion : str, optional
         What the model recognises; an exported file says it itself.
-    n_steps : int
-        Gauss-Legendre nodes per path.
-    tol : float, optional
-        Instead of ``n_steps``: as many nodes as each clip needs for this relative error
-        (`integrated_gradients`). A trained recurrent network is often steep enough to need it.
+    tol : float
+        As many nodes as each clip needs for this relative error (`integrated_gradients`).
+    n_steps : int, optional
+        Instead of ``tol``: so many Gauss-Legendre nodes for every clip, whatever the error.
     keep_clips : bool
         Keep what `DatasetExplanation.ranking_interval` needs, 5.6 kB a clip. Without it, 16 bytes a
         clip are kept.
@@ -77,7 +77,7 @@ def explain_dataset(
         done = 0
         for batch in _batches(clips, frames, alignment):
             _check_finite("clips", "clip", batch, done)
-            part = _explain(ig, batch, starts, n_steps, tol, emotion, keep_clips)
+            part = _explain(ig, batch, starts, tol, n_steps, emotion, keep_clips)
             done += len(batch)
             yield part
             if progress is not None:
@@ -118,8 +118,8 @@ def _explain(
     ig: IntegratedGradients,
     clips: NDArray[np.float32],
     baselines: NDArray[np.float32],
-    n_steps: int,
-    tol: float | None,
+    tol: float,
+    n_steps: int | None,
     emotion: str,
     keep_clips: bool,
 ) -> DatasetExplanation:
@@ -128,7 +128,7 @@ def _explain(
     mean = torch.zeros(clips.shape, dtype=torch.float64)
     error = torch.zeros(len(clips))
     for baseline in torch.from_numpy(baselines):
-        attribution = integrated_gradients(ig, inputs, baseline[None], n_steps=n_steps, tol=tol)
+        attribution = integrated_gradients(ig, inputs, baseline[None], tol=tol, n_steps=n_steps)
         mean += attribution.values / len(baselines)
         error = torch.maximum(error, attribution.completeness_error)
     return DatasetExplanation.from_attributions(
@@ -138,8 +138,8 @@ def _explain(
         output=ig.model.value(inputs).numpy(),
         baseline_output=ig.model.value(torch.from_numpy(baselines)).numpy(),
         completeness_error=error.numpy(),
+        tol=tol if n_steps is None else None,
         n_steps=n_steps,
-        tol=tol,
         emotion=emotion,
         keep_clips=keep_clips,
     )

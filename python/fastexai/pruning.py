@@ -20,8 +20,6 @@ from fastexai.training import EmotionClassifier, fit_and_score, subject_folds
 
 __all__ = ["PruningPath", "prune"]
 
-_RELEVANCE_NODES = 16  # a ranking needs no more: see `DatasetExplanation.completeness_error`
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PruningPath:
@@ -127,9 +125,7 @@ def _rank(
     """Ranking by relevance on training clips; the masked model's score on test clips per size."""
     full = clone(clf).fit(training)
     baselines = full.prototypes_
-    explanation = explain_dataset(
-        full.network_, training, baselines, emotion=clf.emotion, n_steps=_RELEVANCE_NODES
-    )
+    explanation = explain_dataset(full.network_, training, baselines, emotion=clf.emotion)
     _, scores, _ = _core.search_by_relevance(
         load_model(full.network_),
         torch.from_numpy(test.X),

@@ -19,6 +19,9 @@ namespace {
 /// The most that Kronrod's nodes are trusted to be better than Gauss's, in `estimate_errors`.
 constexpr double kLeastRatio = 0.05;
 
+/// So many machine epsilons of the numbers that are added up may rounding cost.
+constexpr double kRoundings = 16;
+
 void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const PathOptions& options) {
   check_floating(inputs, "inputs");
   TORCH_CHECK_VALUE(inputs.dim() >= 1 && inputs.size(0) >= 1,
@@ -189,12 +192,12 @@ class Refinement {
     const int64_t clips = paths.difference.size(0);
     const auto from = paths.start_value.expand({clips}).to(at::kDouble).cpu().contiguous();
     const auto to = paths.end_value.to(at::kDouble).cpu().contiguous();
-    const double epsilon = options.dtype() == at::kDouble ? std::numeric_limits<double>::epsilon()
-                                                          : std::numeric_limits<float>::epsilon();
+    epsilon_ = options.dtype() == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                              : std::numeric_limits<float>::epsilon();
     for (int64_t clip = 0; clip < clips; ++clip) {
       const double f = from.const_data_ptr<double>()[clip], t = to.const_data_ptr<double>()[clip];
-      const double floor = 16 * epsilon * std::max({1.0, std::abs(f), std::abs(t)});
-      allowed_.push_back(std::max(tolerance.tol * std::abs(t - f), floor));
+      allowed_.push_back(tolerance.tol * std::abs(t - f));
+      allow_rounding(clip, std::max({1.0, std::abs(f), std::abs(t)}));
       active_.push_back({clip, 0, 1, f, t});
     }
     accepted_.assign(clips, Errors());
@@ -228,6 +231,11 @@ class Refinement {
     return at::tensor(values, at::kDouble).to(paths_.difference.options()).view(shape);
   }
 
+  /// No error is asked to be smaller than what rounding makes of numbers of this size.
+  void allow_rounding(int64_t clip, double size) {
+    allowed_[clip] = std::max(allowed_[clip], kRoundings * epsilon_ * size);
+  }
+
   void refine(size_t first, size_t last, std::vector<Segment>& next) {
     std::vector<double> a, length;
     std::vector<int64_t> clips;
@@ -256,12 +264,15 @@ class Refinement {
   /// the gap and Kronrod's true error are known. That ratio is applied to the worst feature's gap,
   /// with a floor, since a sum may be right by luck.
   void estimate_errors(const at::Tensor& sums, const at::Tensor& difference, size_t first) {
-    const auto kronrod = sum_each(sums[0] * difference).to(at::kDouble).cpu();
+    const auto contributions = sums[0] * difference;
+    const auto kronrod = sum_each(contributions).to(at::kDouble).cpu();
+    const auto size = sum_each(contributions.abs()).to(at::kDouble).cpu();
     const auto gap = (sums[0] - sums[1]) * difference;
     const auto summed_gap = sum_each(gap).abs().to(at::kDouble).cpu();
     const auto worst_gap = std::get<0>(gap.abs().flatten(1).max(1)).to(at::kDouble).cpu();
     for (int64_t i = 0; i < kronrod.size(0); ++i) {
       auto& segment = active_[first + i];
+      allow_rounding(segment.clip, size.const_data_ptr<double>()[i]);
       segment.completeness =
           kronrod.const_data_ptr<double>()[i] - (segment.value_b - segment.value_a);
       const double known = std::max(summed_gap.const_data_ptr<double>()[i], 1e-300);
@@ -337,6 +348,7 @@ class Refinement {
   int64_t batch_;
   at::Tensor nodes_, weights_, mean_gradient_;
   std::vector<Segment> active_;
+  double epsilon_ = 0;
   std::vector<double> allowed_;
   std::vector<Errors> accepted_;
   std::vector<int64_t> spent_;

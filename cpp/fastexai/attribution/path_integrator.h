@@ -26,7 +26,8 @@ struct PathOptions {
 
 /// When a clip has converged: both the completeness error and the estimated error of the
 /// attributions are at most max(tol * |F(x) - F(b)|, floor), where floor = 16 epsilon * max(1,
-/// |F(x)|, |F(b)|) is what rounding alone may cost.
+/// |F(x)|, |F(b)|, the absolute sum of the contributions behind the affine prefix) is what rounding
+/// alone may cost.
 struct Tolerance {
   double tol = 1e-3;
   int64_t max_nodes = 15 * 256;  // per clip
