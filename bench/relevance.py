@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--difficulty", type=float, default=0.5)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="of data sets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22], help="of data sets")
     parser.add_argument("--architectures", nargs="+", default=["randomized_bilstm", "bilstm"])
     options = parser.parse_args()
     rows = []

@@ -75,7 +75,9 @@ def assert_same(one, other):
         expected = getattr(other, name)
         atol = 1e-5 * np.abs(expected).max()
         np.testing.assert_allclose(getattr(one, name), expected, rtol=0, atol=atol, err_msg=name)
-    np.testing.assert_allclose(one.completeness_error, other.completeness_error, atol=1e-4)
+    np.testing.assert_allclose(
+        one.completeness_error, other.completeness_error, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_explaining_is_the_plain_mean_over_clips_and_baselines(
@@ -98,7 +100,7 @@ def test_explaining_is_the_plain_mean_over_clips_and_baselines(
     np.testing.assert_allclose(explained.expression, some.X[present].mean(0), atol=1e-6)
 
 
-def test_relevance_is_what_sets_yes_apart_from_no(classifier, some, baselines, explained):
+def test_relevance_is_what_sets_the_emotion_apart(classifier, some, baselines, explained):
     values, _ = by_captum(classifier.network_, some.X, baselines)
     yes = classifier.decision_function(some) > 0
     contrast = values.mean(0)[yes].mean(0) - values.mean(0)[~yes].mean(0)
@@ -117,6 +119,21 @@ def test_relevance_is_what_sets_yes_apart_from_no(classifier, some, baselines, e
     assert explained.relevance.max() > 0
     assert (np.diff(explained.relevance[explained.ranking]) <= 0).all()
     assert sorted(explained.ranking) == list(range(24))
+
+
+def test_labels_tell_which_clips_show_the_emotion(classifier, some, baselines):
+    options = {"emotion": "happiness", "n_steps": NODES}
+    labelled = explain_dataset(classifier.network_, some, baselines, **options)
+    np.testing.assert_array_equal(labelled.shown, some.labels == "happiness")
+    assert 0 < labelled.present.count == labelled.shown.sum() < len(some)
+    seen = classifier.decision_function(some) > 0
+    assert (labelled.shown != seen).any()
+    half = np.where(np.arange(len(some)) % 2, some.labels, "")
+    for labels in (half, np.full(len(some), "fear"), np.full(len(some), "")):
+        other = explain_dataset(
+            classifier.network_, replace(some, labels=labels), baselines, **options
+        )
+        np.testing.assert_array_equal(other.shown, seen)
 
 
 def test_ties_in_relevance_rank_by_index():
@@ -268,7 +285,7 @@ def test_identical_clips_leave_no_doubt_about_the_ranking():
     assert (table["rank_high"] == table["rank"]).all()
 
 
-def test_the_ranking_interval_is_the_bootstrap_over_the_clips_of_either_answer():
+def test_the_ranking_interval_is_the_bootstrap_over_the_clips_of_either_kind():
     rng = np.random.default_rng(3)
     values = rng.normal(size=(40, 2, 6, 3)) + np.arange(6)[:, None]
     output = np.where(np.arange(40) % 4, 1, -1)
@@ -338,7 +355,7 @@ def test_parts_add_up_to_the_whole(seed, cuts, positive, magnitude):
             expected = getattr(whole, name)
             atol = 1e-12 * magnitude
             np.testing.assert_allclose(getattr(result, name), expected, atol=atol, err_msg=name)
-        for name in ("output", "completeness_error", "by_clip", "baselines"):
+        for name in ("shown", "output", "completeness_error", "by_clip", "baselines"):
             np.testing.assert_array_equal(getattr(result, name), getattr(whole, name))
         for by in ("landmark", "frame", "coordinate"):
             one, other = (r.statistics(by, of="all").iloc[:, -4:] for r in (result, whole))

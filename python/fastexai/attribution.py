@@ -298,9 +298,9 @@ def integrated_gradients(
         See `IntegratedGradients.attribute`.
     tol : float
         Spend nodes on each sample until the completeness error and the estimated error of its
-        attributions are at most ``tol`` times |F(x) - F(baseline)|, or what rounding costs (16
-        machine epsilons of the numbers that are added up: the outputs, and the contributions behind
-        the affine prefix in absolute value).
+        attributions are at most ``tol`` times |F(x) - F(baseline)|, or what rounding may cost: 16
+        times the larger of one machine epsilon of the outputs (at least of 1) and what the output
+        changes by when the numbers it is computed from change in the last place.
     max_nodes : int
         The most that one sample may spend under ``tol``; the rest is reported as not converged.
     n_steps : int, optional

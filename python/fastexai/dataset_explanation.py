@@ -38,7 +38,10 @@ class DatasetExplanation:
     emotion : str
         What the model recognises.
     present, absent : Moments
-        Sums over the clips in which the model sees the emotion (output > 0), and over the others.
+        Sums over the clips that show the emotion, and over the others.
+    shown : ndarray, shape (N,), bool
+        Whether each clip shows the emotion: its label says so or, where clips have no labels, the
+        model's output is positive.
     output : ndarray, shape (N,), float64
         The model's output for every clip.
     completeness_error : ndarray, shape (N,), float64
@@ -59,6 +62,7 @@ class DatasetExplanation:
     emotion: str
     present: Moments
     absent: Moments
+    shown: NDArray[np.bool_]
     output: Floats
     completeness_error: Floats
     baselines: NDArray[np.float32]
@@ -79,6 +83,7 @@ class DatasetExplanation:
         completeness_error: ArrayLike,
         n_steps: int | None = None,
         tol: float | None = None,
+        shown: ArrayLike | None = None,
         emotion: str = "",
         keep_clips: bool = True,
     ) -> Self:
@@ -88,6 +93,8 @@ class DatasetExplanation:
         ----------
         clips, attributions : ndarray, shape (N, T, L, 3)
             Normalised landmarks, and their attributions averaged over baselines.
+        shown : array_like, shape (N,), optional
+            By default, where the output is positive.
         keep_clips : bool
             Keep ``by_clip``.
 
@@ -105,11 +112,13 @@ class DatasetExplanation:
         _check_shape("baselines", baselines, (len(baselines), *clips.shape[1:]))
         _check_shape("output", outputs, (len(clips),))
         _check_shape("completeness_error", errors, (len(clips),))
-        present = outputs > 0
+        present = outputs > 0 if shown is None else np.asarray(shown, dtype=bool)
+        _check_shape("shown", present, (len(clips),))
         return cls(
             emotion=emotion,
             present=Moments.of(clips[present], values[present]),
             absent=Moments.of(clips[~present], values[~present]),
+            shown=present,
             output=outputs,
             completeness_error=errors,
             baselines=baselines,
@@ -135,16 +144,17 @@ class DatasetExplanation:
         if first is None:
             raise ValueError("explanations: expected at least one, got none")
         present, absent = first.present, first.absent
-        per_clip = [(first.output, first.completeness_error, first.by_clip)]
+        per_clip = [(first.shown, first.output, first.completeness_error, first.by_clip)]
         for part in parts:
             _check_alike(first, part)
             present, absent = present + part.present, absent + part.absent
-            per_clip.append((part.output, part.completeness_error, part.by_clip))
-        output, error, by_clip = zip(*per_clip, strict=True)
+            per_clip.append((part.shown, part.output, part.completeness_error, part.by_clip))
+        shown, output, error, by_clip = zip(*per_clip, strict=True)
         return replace(
             first,
             present=present,
             absent=absent,
+            shown=np.concatenate(shown),
             output=np.concatenate(output),
             completeness_error=np.concatenate(error),
             by_clip=None if any(c is None for c in by_clip) else np.concatenate(by_clip),
@@ -154,27 +164,27 @@ class DatasetExplanation:
         return DatasetExplanation.combine([self, other])
 
     @property
-    def _seen(self) -> Moments:
-        """The clips in which the model sees the emotion; all, where it sees none."""
+    def _shown(self) -> Moments:
+        """The clips that show the emotion; all, where none does."""
         return self.present if self.present.count else self.absent
 
     @property
     def mean(self) -> Floats:
-        """Mean attribution, signed, (T, L, 3), over the clips in which the model sees the emotion.
+        """Mean attribution, signed, (T, L, 3), over the clips that show the emotion.
 
-        Over all clips, where it sees none.
+        Over all clips, where none does.
         """
-        return self._seen.mean("cell")
+        return self._shown.mean("cell")
 
     @property
     def std(self) -> Floats:
         """Standard deviation over the clips of `mean`, (T, L, 3); NaN of a single clip."""
-        return self._seen.std("cell")
+        return self._shown.std("cell")
 
     @property
     def standard_error(self) -> Floats:
         """Standard error of `mean`, (T, L, 3); NaN of a single clip."""
-        return self._seen.standard_error("cell")
+        return self._shown.standard_error("cell")
 
     @property
     def mean_abs(self) -> Floats:
@@ -184,14 +194,14 @@ class DatasetExplanation:
     @property
     def expression(self) -> NDArray[np.float32]:
         """Mean of the clips of `mean`, (T, L, 3)."""
-        return (self._seen.face / self._seen.count).astype(np.float32)
+        return (self._shown.face / self._shown.count).astype(np.float32)
 
     @property
     def contrast(self) -> Floats:
-        """Mean attribution where the model says "yes" minus that where it says "no", (T, L, 3).
+        """Mean attribution of clips that show the emotion minus that of the others, (T, L, 3).
 
-        It sums to the difference of the mean outputs. What both have in common, such as how lively
-        any face is beside the baselines, cancels. Where the model gives only one answer: `mean`.
+        It sums to the difference of their mean outputs. What both have in common, such as how
+        lively any face is beside the baselines, cancels. Where there is only one kind: `mean`.
         """
         if self.present.count and self.absent.count:
             return self.present.mean("cell") - self.absent.mean("cell")
@@ -201,8 +211,9 @@ class DatasetExplanation:
     def relevance(self) -> Floats:
         """One non-negative number per landmark, shape (L,), in units of the model's output.
 
-        What sets "yes" apart from "no": `contrast` summed over time with its sign, then the
-        coordinates' absolute values added. Individual faces and the moment of the apex average out.
+        What sets the emotion apart for the model: `contrast` summed over time with its sign, then
+        the coordinates' absolute values added. Individual faces and the moment of the apex average
+        out.
         """
         total: Floats = np.abs(self.contrast.sum(axis=0)).sum(axis=1)
         return total
@@ -236,7 +247,7 @@ class DatasetExplanation:
         by : {"landmark", "frame", "coordinate", "region"}
             What one row is about. Regions are those of 468 landmarks.
         of : {"present", "all"}
-            The clips in which the model sees the emotion (all, where it sees none), or all clips.
+            The clips that show the emotion (all, where none does), or all clips.
 
         Returns
         -------
@@ -254,7 +265,7 @@ class DatasetExplanation:
         known = [level for level in self.present.sums if level != "cell"]
         if by not in known:
             raise ValueError(f"by: expected one of {', '.join(known)}, got {by!r}")
-        group = self._seen if of == "present" else self.present + self.absent
+        group = self._shown if of == "present" else self.present + self.absent
         table = row_names(by, *self.baselines.shape[1:3])
         for column in (Moments.mean, Moments.mean_abs, Moments.std, Moments.standard_error):
             table[column.__name__] = column(group, by)
@@ -265,7 +276,7 @@ class DatasetExplanation:
     ) -> pd.DataFrame:
         """Say how far the ranking depends on the clips at hand, by the bootstrap.
 
-        Clips are drawn anew with replacement, of either answer as many as there are, and ranked
+        Clips are drawn anew with replacement, of either kind as many as there are, and ranked
         again.
 
         Parameters
@@ -295,10 +306,9 @@ class DatasetExplanation:
         if repeats < 1:
             raise ValueError(f"repeats: expected at least 1, got {repeats}")
         generator = np.random.default_rng(seed)
-        seen = self.output > 0
         means = [
             _bootstrap_means(clips, repeats, generator)
-            for clips in (self.by_clip[seen], self.by_clip[~seen])
+            for clips in (self.by_clip[self.shown], self.by_clip[~self.shown])
             if len(clips)
         ]
         contrasts = means[0] - means[1] if len(means) == 2 else means[0]
@@ -347,7 +357,7 @@ class DatasetExplanation:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
             name: getattr(self, name)
-            for name in ("output", "completeness_error", "baselines", "baseline_output")
+            for name in ("shown", "output", "completeness_error", "baselines", "baseline_output")
         }
         if self.by_clip is not None:
             arrays["by_clip"] = self.by_clip
@@ -371,7 +381,7 @@ class DatasetExplanation:
         about = json.loads(table.schema.metadata[b"about"])
         # Copies: Arrow's buffers are read-only, which torch.from_numpy warns about.
         arrays = {
-            name: table[name][0].values.to_numpy().copy().reshape(shape)
+            name: table[name][0].values.to_numpy(zero_copy_only=False).copy().reshape(shape)
             for name, shape in about["shapes"].items()
         }
         groups = {}

@@ -40,7 +40,8 @@ def explain_dataset(
     model : path, bytes, ScriptModule or nn.Module
         Takes (N, T, L, 3).
     clips : ClipSet or LandmarkStore
-        The data set. A store is read a few clips at a time and normalised as the model file says
+        The data set. Where all clips have labels and some are ``emotion``, labels tell which clips
+        show it; elsewhere the model's output does. A store is read a few clips at a time and normalised as the model file says
         (for a model of another origin: to the baselines' frames, by Procrustes).
     baselines : ndarray, shape (K, T, L, 3), float32, optional
         Typical clips (`prototypes`). A file written by ``EmotionClassifier.export`` brings its own:
@@ -72,12 +73,14 @@ def explain_dataset(
     if emotion is None:
         emotion = "" if metadata is None else metadata.emotion
     ig = IntegratedGradients(model)
+    shown = _shown(clips, emotion)
 
     def parts() -> Iterator[DatasetExplanation]:
         done = 0
         for batch in _batches(clips, frames, alignment):
             _check_finite("clips", "clip", batch, done)
-            part = _explain(ig, batch, starts, tol, n_steps, emotion, keep_clips)
+            own = None if shown is None else shown[done : done + len(batch)]
+            part = _explain(ig, batch, starts, tol, n_steps, own, emotion, keep_clips)
             done += len(batch)
             yield part
             if progress is not None:
@@ -102,6 +105,13 @@ def _read_description(
     return None, None
 
 
+def _shown(clips: ClipSet | LandmarkStore, emotion: str) -> NDArray[np.bool_] | None:
+    """Which clips are labelled with the emotion; None, where labels do not tell."""
+    labels = clips.labels if isinstance(clips, ClipSet) else clips.table["label"].fillna("")
+    known = emotion in set(labels) and all(labels)
+    return np.asarray(labels == emotion) if known else None
+
+
 def _batches(
     clips: ClipSet | LandmarkStore, frames: int, alignment: Alignment
 ) -> Iterator[NDArray[np.float32]]:
@@ -120,6 +130,7 @@ def _explain(
     baselines: NDArray[np.float32],
     tol: float,
     n_steps: int | None,
+    shown: NDArray[np.bool_] | None,
     emotion: str,
     keep_clips: bool,
 ) -> DatasetExplanation:
@@ -140,6 +151,7 @@ def _explain(
         completeness_error=error.numpy(),
         tol=tol if n_steps is None else None,
         n_steps=n_steps,
+        shown=shown,
         emotion=emotion,
         keep_clips=keep_clips,
     )

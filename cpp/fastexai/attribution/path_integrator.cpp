@@ -19,7 +19,7 @@ namespace {
 /// The most that Kronrod's nodes are trusted to be better than Gauss's, in `estimate_errors`.
 constexpr double kLeastRatio = 0.05;
 
-/// So many machine epsilons of the numbers that are added up may rounding cost.
+/// So many times what the last place of one number costs may rounding cost altogether.
 constexpr double kRoundings = 16;
 
 void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const PathOptions& options) {
@@ -196,8 +196,8 @@ class Refinement {
                                               : std::numeric_limits<float>::epsilon();
     for (int64_t clip = 0; clip < clips; ++clip) {
       const double f = from.const_data_ptr<double>()[clip], t = to.const_data_ptr<double>()[clip];
-      allowed_.push_back(tolerance.tol * std::abs(t - f));
-      allow_rounding(clip, std::max({1.0, std::abs(f), std::abs(t)}));
+      const double floor = kRoundings * epsilon_ * std::max({1.0, std::abs(f), std::abs(t)});
+      allowed_.push_back(std::max(tolerance.tol * std::abs(t - f), floor));
       active_.push_back({clip, 0, 1, f, t});
     }
     accepted_.assign(clips, Errors());
@@ -231,11 +231,6 @@ class Refinement {
     return at::tensor(values, at::kDouble).to(paths_.difference.options()).view(shape);
   }
 
-  /// No error is asked to be smaller than what rounding makes of numbers of this size.
-  void allow_rounding(int64_t clip, double size) {
-    allowed_[clip] = std::max(allowed_[clip], kRoundings * epsilon_ * size);
-  }
-
   void refine(size_t first, size_t last, std::vector<Segment>& next) {
     std::vector<double> a, length;
     std::vector<int64_t> clips;
@@ -250,6 +245,7 @@ class Refinement {
     const auto difference = column(length) * whole;
     const auto sums = integrand_.gradient_sums(start, difference, nodes_, weights_);
     estimate_errors(sums, difference, first);
+    allow_for_rounding(first, last);
     const auto bisected = choose(first, last);
     std::vector<int64_t> kept, split;
     for (size_t i = first; i < last; ++i) (bisected[i - first] ? split : kept).push_back(i - first);
@@ -264,15 +260,12 @@ class Refinement {
   /// the gap and Kronrod's true error are known. That ratio is applied to the worst feature's gap,
   /// with a floor, since a sum may be right by luck.
   void estimate_errors(const at::Tensor& sums, const at::Tensor& difference, size_t first) {
-    const auto contributions = sums[0] * difference;
-    const auto kronrod = sum_each(contributions).to(at::kDouble).cpu();
-    const auto size = sum_each(contributions.abs()).to(at::kDouble).cpu();
+    const auto kronrod = sum_each(sums[0] * difference).to(at::kDouble).cpu();
     const auto gap = (sums[0] - sums[1]) * difference;
     const auto summed_gap = sum_each(gap).abs().to(at::kDouble).cpu();
     const auto worst_gap = std::get<0>(gap.abs().flatten(1).max(1)).to(at::kDouble).cpu();
     for (int64_t i = 0; i < kronrod.size(0); ++i) {
       auto& segment = active_[first + i];
-      allow_rounding(segment.clip, size.const_data_ptr<double>()[i]);
       segment.completeness =
           kronrod.const_data_ptr<double>()[i] - (segment.value_b - segment.value_a);
       const double known = std::max(summed_gap.const_data_ptr<double>()[i], 1e-300);
@@ -280,6 +273,41 @@ class Refinement {
       segment.uncertainty = gain * worst_gap.const_data_ptr<double>()[i];
       spent_[segment.clip] += nodes_.size(0);
     }
+  }
+
+  /// Before the first bisection of a clip: how exactly F can be computed at all. What F changes by
+  /// when its argument changes in the last place, no quadrature can tell from an error.
+  void allow_for_rounding(size_t first, size_t last) {
+    std::vector<int64_t> clips;
+    for (size_t i = first; i < last && active_[i].a == 0 && active_[i].b == 1; ++i) {
+      Errors errors;
+      errors.add(active_[i]);
+      if (!errors.within(allowed_[active_[i].clip])) clips.push_back(active_[i].clip);
+    }
+    if (clips.empty()) return;
+    const auto clip = at::tensor(clips, at::kLong).to(paths_.difference.device());
+    const auto start = paths_.start.index_select(0, clip);
+    const auto end = start + paths_.difference.index_select(0, clip);
+    const auto generator = at::make_generator<at::CPUGeneratorImpl>(20240714);
+    const auto signs = at::empty(start.sizes().slice(1), start.options().device(at::kCPU))
+                           .bernoulli_(0.5, generator)
+                           .mul_(2)
+                           .sub_(1)
+                           .to(start.device());
+    std::vector<double> noise(clips.size(), 0);
+    for (const auto& [point, value] :
+         {std::pair(start, paths_.start_value.expand({paths_.difference.size(0)})),
+          std::pair(end, paths_.end_value)}) {
+      const auto exact = value.index_select(0, clip);
+      for (const double sign : {epsilon_, -epsilon_}) {
+        const auto moved = integrand_.value(at::addcmul(point, point, signs, sign));
+        const auto change = (moved - exact).abs().to(at::kDouble).cpu();
+        for (size_t k = 0; k < clips.size(); ++k)
+          noise[k] = std::max(noise[k], change.const_data_ptr<double>()[k]);
+      }
+    }
+    for (size_t k = 0; k < clips.size(); ++k)
+      allowed_[clips[k]] = std::max(allowed_[clips[k]], kRoundings * noise[k]);
   }
 
   /// Which segments to bisect: of a clip that has not converged the worst ones, until the others

@@ -25,9 +25,9 @@ struct PathOptions {
 };
 
 /// When a clip has converged: both the completeness error and the estimated error of the
-/// attributions are at most max(tol * |F(x) - F(b)|, floor), where floor = 16 epsilon * max(1,
-/// |F(x)|, |F(b)|, the absolute sum of the contributions behind the affine prefix) is what rounding
-/// alone may cost.
+/// attributions are at most max(tol * |F(x) - F(b)|, floor). The floor is what rounding may cost:
+/// 16 times the larger of epsilon * max(1, |F(x)|, |F(b)|) and what F changes by when the point
+/// where it is evaluated changes in the last place.
 struct Tolerance {
   double tol = 1e-3;
   int64_t max_nodes = 15 * 256;  // per clip
