@@ -21,7 +21,8 @@ from torch import nn
 
 import fastexai as fx
 from fastexai import _core
-from fastexai.attribution import Attribution, IntegratedGradients, integrated_gradients, load_model
+from fastexai.attribution import Attribution, IntegratedGradients, integrated_gradients
+from fastexai.model_loading import load_model
 from fastexai.quadrature import METHODS, quadrature
 
 # Captum keeps its quadrature weights in float32, so that its own answer is known to 6e-8 relative
@@ -513,6 +514,152 @@ def test_each_sample_may_have_a_target_of_its_own():
         assert_close(together[row : row + 1], alone, 1e-5)
 
 
+class Grid(nn.Module):
+    """Outputs in rows and columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(60, 6)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x.flatten(1))).reshape(-1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "target", [(1, 2), (0, 0), [(0, 1)] * 5, [(0, 1), (1, 2), (0, 1), (1, 0), (1, 1)]]
+)
+def test_a_tuple_picks_an_output_among_rows_and_columns(target):
+    model, inputs = Grid().double().eval(), torch.randn(5, 5, 4, 3).double()
+    values = IntegratedGradients(model).attribute(inputs, target=target, n_steps=9)
+    assert_close(values, by_captum(model, inputs, None, 9, target=target)[0], CAPTUM)
+
+
+def test_a_tuple_of_another_length_is_refused():
+    ig = IntegratedGradients(Grid().eval())
+    with pytest.raises(ValueError, match="target: expected 2 indices for an output of shape"):
+        ig.attribute(torch.randn(5, 5, 4, 3), target=1)
+
+
+# --- Other engines, other baselines, padding ---------------------------------------------------------
+
+
+def plain(x):
+    """A model that is no module."""
+    return torch.exp(-x.square()).flatten(1).sum(1)
+
+
+class Unscriptable(nn.Module):
+    """TorchScript compiles no generator expression."""
+
+    def forward(self, x):
+        return sum(part.flatten(1).sum(1) ** 2 for part in x.unbind(1))
+
+
+@pytest.mark.parametrize("model", [plain, Unscriptable().eval()])
+def test_python_runs_what_torchscript_cannot(model):
+    inputs = torch.randn(6, 5, 4, 3).double()
+    with pytest.raises((TypeError, ValueError), match=r'engine="eager"') as caught:
+        IntegratedGradients(model)
+    assert "\n" not in str(caught.value)
+    ig = IntegratedGradients(model, engine="eager")
+    assert_close(ig.attribute(inputs), by_captum(model, inputs, None, 50)[0], CAPTUM)
+    found = integrated_gradients(ig, inputs, tol=1e-8)
+    assert found.converged.all()
+    change = model(inputs) - model(inputs * 0)
+    assert (found.completeness_error <= 1e-8 * change.abs()).all()
+    assert ig.plan == "whole model at every node (not TorchScript)"
+
+
+def test_what_goes_wrong_in_python_surfaces():
+    def fail(x):
+        raise KeyError("inside the model")
+
+    with pytest.raises(KeyError, match="inside the model"):
+        IntegratedGradients(fail, engine="eager").attribute(torch.randn(6, 5, 4, 3))
+    with pytest.raises(TypeError, match="model: expected an nn.Module or a callable"):
+        IntegratedGradients("model.pt", engine="eager")
+    with pytest.raises(ValueError, match="model: expected evaluation mode, got training"):
+        IntegratedGradients(Unscriptable(), engine="eager")
+    with pytest.raises(ValueError, match="engine: expected 'script' or 'eager', got 'jax'"):
+        IntegratedGradients(plain, engine="jax")
+
+
+@pytest.mark.parametrize("rule", [{"n_steps": 9}, {"tol": 1e-6}, {"n_steps": 9, "max_rows": 4}])
+@pytest.mark.parametrize("samples", [1, 7])
+@pytest.mark.parametrize("multiply_by_inputs", [True, False])
+@pytest.mark.parametrize("kind", [GatedRecurrentUnit, OneHiddenLayer, Residual, Square])
+def test_the_mean_over_baselines_is_the_mean_of_single_runs(
+    kind, multiply_by_inputs, samples, rule
+):
+    ig = IntegratedGradients(kind().double().eval(), multiply_by_inputs)
+    inputs = torch.randn(samples, 5, 4, 3).double()
+    baselines = 0.3 * torch.randn(3, 5, 4, 3).double()
+    together = integrated_gradients(ig, inputs, baselines, baseline_mode="mean", **rule)
+    alone = [integrated_gradients(ig, inputs, b[None], **rule) for b in baselines]
+    assert_close(together.values, sum(a.values for a in alone) / 3, 1e-12)
+    if multiply_by_inputs:
+        expected = sum(a.delta for a in alone) / 3
+        torch.testing.assert_close(together.delta, expected, rtol=0, atol=1e-12)
+    assert torch.equal(together.nodes, sum(a.nodes for a in alone))
+    assert together.converged.all()
+
+
+def test_padding_gets_exactly_nothing():
+    ig = IntegratedGradients(GatedRecurrentUnit().double().eval())
+    inputs = torch.randn(4, 5, 4, 3).double()
+    lengths = torch.tensor([5, 1, 3, 4])
+    padding = torch.arange(5) >= lengths[:, None]
+    for options in ({}, {"baseline_mode": "mean"}):
+        baselines = torch.randn(3 if options else 1, 5, 4, 3).double()
+        found = integrated_gradients(ig, inputs, baselines, lengths=lengths, tol=1e-6, **options)
+        assert (found.values[padding] == 0).all()
+        assert (found.values[~padding] != 0).all()
+        starts = torch.where(padding[:, None, :, None, None], inputs[:, None], baselines)
+        change = ig.model.value(inputs)[:, None] - ig.model.value(starts.flatten(0, 1)).view(4, -1)
+        expected = change.mean(1)
+        torch.testing.assert_close(found.values.flatten(1).sum(1), expected, rtol=1e-5, atol=1e-9)
+    assert torch.equal(
+        integrated_gradients(ig, inputs, lengths=[5] * 4).values,
+        integrated_gradients(ig, inputs, torch.zeros_like(inputs)).values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lengths": [5, 5]}, "lengths: expected 4 whole numbers for inputs"),
+        ({"lengths": [1.0] * 4}, "lengths: expected 4 whole numbers"),
+        ({"lengths": [5, 5, 5, 6]}, "lengths: expected 1 to 5 frames"),
+        ({"lengths": [5, 5, 5, 0]}, "lengths: expected 1 to 5 frames"),
+        ({"baseline_mode": "median"}, "baseline_mode: expected 'paired' or 'mean', got 'median'"),
+        ({"baselines": torch.zeros(3, 5, 4, 3)}, r"baselines: expected \[4, 5, 4, 3\] or one row"),
+        (
+            {"baselines": torch.zeros(3, 5, 4, 2), "baseline_mode": "mean"},
+            r"baselines: expected \[4, 5, 4, 3\] with any number of rows, got \[3, 5, 4, 2\]",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        integrated_gradients(Square().eval(), torch.randn(4, 5, 4, 3), **options)
+
+
+def test_captums_noise_tunnel_wraps_it():
+    model, inputs = GatedRecurrentUnit().eval(), torch.randn(3, 5, 4, 3)
+    ig, theirs = IntegratedGradients(model), captum.attr.IntegratedGradients(model)
+    options = {"nt_samples": 4, "nt_type": "smoothgrad_sq", "n_steps": 9}
+    answers = []
+    for method in (ig, theirs):
+        torch.manual_seed(0)
+        tunnel = captum.attr.NoiseTunnel(method)
+        answers.append(
+            tunnel.attribute(inputs, stdevs=0.1, return_convergence_delta=True, **options)
+        )
+    (ours, our_delta), (captums, their_delta) = answers
+    assert_close(ours, captums, 1e-5)
+    torch.testing.assert_close(our_delta, their_delta, rtol=0, atol=1e-5)
+
+
 # --- What must not matter --------------------------------------------------------------------------
 
 
@@ -557,7 +704,11 @@ def test_float32_is_accurate_enough_for_an_exported_network(name, clips, request
     inputs, baselines = torch.from_numpy(clips.X[:8]), torch.from_numpy(clips.X[40:48])
     values = IntegratedGradients(network).attribute(inputs, baselines, n_steps=9)
     exact = slow_reference(copy.deepcopy(network).double(), inputs.double(), baselines.double(), 9)
-    assert_close(values.double(), exact, 1e-5)
+    # How exact float32 can be depends on the network: PyTorch's own error is the measure. It is
+    # smaller, since it differs from node to node and averages out; that of the prefix does not.
+    plain = slow_reference(network, inputs, baselines, 9)
+    allowed = max(1e-5 * float(exact.abs().max()), 5 * float((plain - exact).abs().max()))
+    assert float((values - exact).abs().max()) <= allowed
 
 
 def test_the_order_and_the_company_of_samples_change_nothing(many):

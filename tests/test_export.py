@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 import fastexai as fx
-from fastexai.attribution import load_model
 from fastexai.export import ModelMetadata, read_model, write_model
+from fastexai.model_loading import load_model
 from fastexai.training import EmotionClassifier
 
 FITTED = {"randomized": "exported", "bilstm": "exported_bilstm"}

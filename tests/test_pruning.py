@@ -15,7 +15,7 @@ from torch import nn
 
 import fastexai as fx
 from fastexai import _core, pruning
-from fastexai.attribution import load_model
+from fastexai.model_loading import load_model
 from fastexai.pruning import prune
 from fastexai.training import EmotionClassifier, subject_folds
 

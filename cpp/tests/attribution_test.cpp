@@ -60,7 +60,7 @@ TEST(IntegratePath, KeepsToItsRowsAndDoesNotDependOnThem) {
   for (const int64_t max_rows : {1, 3, 64}) {
     const auto model = std::make_shared<Cubic>();
     const auto tiled = integrate_path(*plan_for(model), inputs, baselines, gauss_legendre(10),
-                                      {true, max_rows, {}});
+                                      {.max_rows = max_rows});
     EXPECT_LE(model->rows, max_rows);
     EXPECT_TRUE(at::allclose(tiled.attributions, whole.attributions, 1e-12, 1e-12));
   }
@@ -68,7 +68,8 @@ TEST(IntegratePath, KeepsToItsRowsAndDoesNotDependOnThem) {
 
 TEST(IntegratePath, SurfacesAnExceptionFromProgress) {
   const auto inputs = at::randn({64, 4, 3});
-  PathOptions options{true, 1, [](int64_t, int64_t) { throw std::runtime_error("stop"); }};
+  const PathOptions options{.max_rows = 1,
+                            .progress = [](int64_t, int64_t) { throw std::runtime_error("stop"); }};
   EXPECT_THROW(integrate_path(*plan_for(std::make_shared<Cubic>()), inputs, at::zeros_like(inputs),
                               gauss_legendre(3), options),
                std::runtime_error);

@@ -45,7 +45,7 @@ class DatasetExplanation:
     output : ndarray, shape (N,), float64
         The model's output for every clip.
     completeness_error : ndarray, shape (N,), float64
-        The largest over baselines of |sum of attributions - (F(x) - F(baseline))|.
+        |sum of attributions - (F(x) - mean of F(baseline))|.
     baselines : ndarray, shape (K, T, L, 3), float32
         Where the paths began.
     baseline_output : ndarray, shape (K,), float64

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastexai import _core
-from fastexai.attribution import load_model
 from fastexai.explanation import explain_dataset
 from fastexai.landmarks import ClipSet
+from fastexai.model_loading import load_model
 from fastexai.training import EmotionClassifier, fit_and_score, subject_folds
 
 __all__ = ["PruningPath", "prune"]

@@ -181,9 +181,12 @@ def _relevance(
     n_steps: int,
 ) -> NDArray[np.float32]:
     """Attributions of (W, T, L, 3), averaged over baselines, as one relevance each, (W, L)."""
-    # All pairs in one call: the core shares its passes among them.
-    inputs = torch.from_numpy(np.repeat(windows, len(baselines), axis=0))
-    starts = torch.from_numpy(np.tile(baselines, (len(windows), 1, 1, 1)))
-    values = integrated_gradients(ig, inputs, starts, n_steps=n_steps).values.numpy()
-    mean = values.reshape(len(windows), len(baselines), *windows.shape[1:]).mean(1)
+    attribution = integrated_gradients(
+        ig,
+        torch.from_numpy(windows),
+        torch.from_numpy(baselines),
+        baseline_mode="mean",
+        n_steps=n_steps,
+    )
+    mean = attribution.values.numpy()
     return np.asarray(np.abs(mean.sum(axis=1)).sum(axis=-1))

@@ -28,8 +28,12 @@ void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const Pat
                     "inputs: expected a batch of at least one sample, got ", inputs.sizes());
   TORCH_CHECK_VALUE(
       baselines.dim() == inputs.dim() && baselines.sizes().slice(1) == inputs.sizes().slice(1) &&
-          (baselines.size(0) == 1 || baselines.size(0) == inputs.size(0)),
-      "baselines: expected ", inputs.sizes(), " or one row of it, got ", baselines.sizes());
+          baselines.size(0) >= 1 &&
+          (options.mean_over_baselines || baselines.size(0) == 1 ||
+           baselines.size(0) == inputs.size(0)),
+      "baselines: expected ", inputs.sizes(),
+      options.mean_over_baselines ? " with any number of rows, got " : " or one row of it, got ",
+      baselines.sizes());
   TORCH_CHECK_TYPE(baselines.scalar_type() == inputs.scalar_type(), "baselines: expected ",
                    inputs.scalar_type(), " like inputs, got ", baselines.scalar_type());
   TORCH_CHECK_VALUE(options.max_rows >= 0, "internal_batch_size: expected at least 1, got ",
@@ -48,39 +52,34 @@ at::Tensor sum_each(const at::Tensor& tensor) {
   return tensor.reshape({tensor.size(0), -1}).sum(1);
 }
 
-/// The straight paths of a few clips, behind the affine prefix.
+/// The straight paths of a few clips, behind the affine prefix. Each clip has one, or as many as
+/// there are shared baselines; these lie together.
 struct Paths {
-  at::Tensor leaf;  // the inputs, as the leaf that `end` was projected from
-  at::Tensor end;   // differentiable by `leaf`
-  at::Tensor start, difference;
-  at::Tensor start_value, end_value;
+  at::Tensor leaf;               // (n, ...), the inputs, as the leaf that `end` was projected from
+  at::Tensor end;                // (n, ...), differentiable by `leaf`
+  at::Tensor start, difference;  // (paths, ...)
+  at::Tensor start_value, end_value;  // (paths,)
 };
 
 /// One worker's view of a run: a plan, an integrand with its buffers, and where paths begin.
 class Run {
  public:
   Run(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
-      std::unique_ptr<Integrand> integrand, bool multiply_by_inputs)
+      std::unique_ptr<Integrand> integrand, const PathOptions& options)
       : plan_(plan),
         inputs_(ordinary(inputs)),
         baselines_(ordinary(baselines)),
-        multiply_by_inputs_(multiply_by_inputs),
+        multiply_by_inputs_(options.multiply_by_inputs),
+        shared_(options.mean_over_baselines || baselines.size(0) == 1),
         integrand_(std::move(integrand)) {}
 
   Integrand& integrand() { return *integrand_; }
 
   Paths paths(int64_t first, int64_t count) {
     Paths paths;
-    if (baselines_.size(0) == 1) {
-      if (!shared_start_.defined()) {
-        shared_start_ = plan_.project(baselines_).detach();
-        shared_value_ = integrand_->value(shared_start_);
-      }
-      paths.start = shared_start_;
-      paths.start_value = shared_value_;
-    } else {
-      paths.start = plan_.project(baselines_.narrow(0, first, count)).detach();
-      paths.start_value = integrand_->value(paths.start);
+    if (!shared_ || !start_.defined()) {
+      start_ = plan_.project(own_baselines(first, count)).detach();
+      start_value_ = integrand_->value(start_);
     }
     {
       const at::AutoGradMode grad(true);
@@ -88,43 +87,73 @@ class Run {
       paths.end = plan_.project(paths.leaf);
     }
     const auto end = paths.end.detach();
-    paths.difference = end - paths.start;
-    paths.start = paths.start.expand_as(end);
     paths.end_value = integrand_->value(end);
+    if (shared_) {
+      const int64_t each = start_.size(0);
+      auto shape = start_.sizes().vec();
+      shape.insert(shape.begin(), count);
+      paths.difference = (end.unsqueeze(1) - start_.unsqueeze(0)).flatten(0, 1);
+      paths.start = start_.unsqueeze(0).expand(shape).flatten(0, 1);
+      paths.start_value = start_value_.repeat(count);
+      paths.end_value = paths.end_value.repeat_interleave(each);
+    } else {
+      paths.difference = end - start_;
+      paths.start = start_;
+      paths.start_value = start_value_;
+    }
     return paths;
   }
 
-  /// Pulls the mean gradient back through the prefix and writes one chunk of the result.
+  /// Pulls the mean gradients back through the prefix and writes one chunk of the result.
   void finish(const Paths& paths, const at::Tensor& mean_gradient, int64_t first,
               PathIntegral& result) {
-    const int64_t count = paths.leaf.size(0);
-    auto attribution = torch::autograd::grad({paths.end}, {paths.leaf}, {mean_gradient})[0];
-    const auto from = baselines_.size(0) == 1 ? baselines_ : baselines_.narrow(0, first, count);
-    if (multiply_by_inputs_) attribution = attribution * (paths.leaf.detach() - from);
-    result.attributions.narrow(0, first, count).copy_(attribution);
-    result.delta.narrow(0, first, count)
-        .copy_(sum_each(attribution) - (paths.end_value - paths.start_value));
+    const int64_t count = paths.leaf.size(0), each = mean_gradient.size(0) / count;
+    const auto gradients = mean_gradient.unflatten(0, {count, each});
+    const auto pull_back = [&](const at::Tensor& gradient, bool again) {
+      return torch::autograd::grad({paths.end}, {paths.leaf}, {gradient}, again)[0];
+    };
+    auto attribution = result.attributions.narrow(0, first, count);
+    if (multiply_by_inputs_) {
+      const auto from = own_baselines(first, count);
+      for (int64_t k = 0; k < each; ++k) {
+        const auto mean = pull_back(gradients.select(1, k), k + 1 < each);
+        const auto moved = paths.leaf.detach() - (shared_ ? from.narrow(0, k, 1) : from);
+        attribution.addcmul_(mean, moved, 1.0 / static_cast<double>(each));
+      }
+    } else {
+      attribution.copy_(pull_back(gradients.mean(1), false));
+    }
+    const auto change = (paths.end_value - paths.start_value).view({count, each}).mean(1);
+    result.delta.narrow(0, first, count).copy_(sum_each(attribution) - change);
   }
 
  private:
+  at::Tensor own_baselines(int64_t first, int64_t count) const {
+    return shared_ ? baselines_ : baselines_.narrow(0, first, count);
+  }
+
   const PathPlan& plan_;
   at::Tensor inputs_, baselines_;
   bool multiply_by_inputs_;
+  bool shared_;  // all clips start from the same baselines
   std::unique_ptr<Integrand> integrand_;
-  at::Tensor shared_start_, shared_value_;
+  at::Tensor start_, start_value_;  // of the shared baselines, or of the present chunk's
 };
 
 PathIntegral empty_result(const at::Tensor& inputs) {
   const int64_t clips = inputs.size(0);
-  return {at::empty(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
+  return {at::zeros(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
           at::zeros({clips}, at::kLong), at::ones({clips}, at::kBool)};
 }
 
+/// Thrown by a worker's checkpoint once another worker has failed.
+struct Stopped {};
+
 /// Hands chunks of clips to workers, one per thread, until none is left.
 template <typename MakeRun, typename Work>
-void for_each_chunk(int64_t clips, int64_t chunk, bool on_cpu, const PathOptions& options,
+void for_each_chunk(int64_t clips, int64_t chunk, bool parallel, const PathOptions& options,
                     const MakeRun& make_run, const Work& work) {
-  const int64_t threads = on_cpu ? at::get_num_threads() : 1;
+  const int64_t threads = parallel ? at::get_num_threads() : 1;
   const int64_t workers = std::min<int64_t>(threads, (clips + chunk - 1) / chunk);
   std::atomic<int64_t> next{0}, done{0};
   std::atomic<bool> stop{false};
@@ -132,14 +161,18 @@ void for_each_chunk(int64_t clips, int64_t chunk, bool on_cpu, const PathOptions
     const c10::InferenceMode ordinary_mode(false);
     const at::NoGradGuard no_grad;
     for (int64_t worker = begin; worker < end; ++worker) try {
-        auto run = make_run();
+        // Worker 0 runs on the calling thread: the only one that may talk to the caller.
+        auto run = make_run([&, worker] {
+          if (stop) throw Stopped();
+          if (worker == 0 && options.checkpoint) options.checkpoint();
+        });
         for (int64_t first; !stop && (first = next.fetch_add(chunk)) < clips;) {
           const int64_t count = std::min(chunk, clips - first);
           work(run, first, count);
           done += count;
-          // Worker 0 runs on the calling thread: the only one that may talk to the caller.
           if (worker == 0 && options.progress) options.progress(done, clips);
         }
+      } catch (const Stopped&) {  // the other worker's exception tells why
       } catch (...) {
         stop = true;
         throw;
@@ -190,7 +223,7 @@ class Refinement {
     weights_ = at::tensor(weights, at::kDouble).view({2, -1}).to(options);
     mean_gradient_ = at::zeros_like(paths.difference);
     const int64_t clips = paths.difference.size(0);
-    const auto from = paths.start_value.expand({clips}).to(at::kDouble).cpu().contiguous();
+    const auto from = paths.start_value.to(at::kDouble).cpu().contiguous();
     const auto to = paths.end_value.to(at::kDouble).cpu().contiguous();
     epsilon_ = options.dtype() == at::kDouble ? std::numeric_limits<double>::epsilon()
                                               : std::numeric_limits<float>::epsilon();
@@ -296,8 +329,7 @@ class Refinement {
                            .to(start.device());
     std::vector<double> noise(clips.size(), 0);
     for (const auto& [point, value] :
-         {std::pair(start, paths_.start_value.expand({paths_.difference.size(0)})),
-          std::pair(end, paths_.end_value)}) {
+         {std::pair(start, paths_.start_value), std::pair(end, paths_.end_value)}) {
       const auto exact = value.index_select(0, clip);
       for (const double sign : {epsilon_, -epsilon_}) {
         const auto moved = integrand_.value(at::addcmul(point, point, signs, sign));
@@ -385,7 +417,8 @@ class Refinement {
 /// The fixed rule for a single clip: its nodes are spread over the threads instead.
 template <typename MakeIntegrand>
 void integrate_one_clip(Run& run, const at::Tensor& nodes, const at::Tensor& weights,
-                        const MakeIntegrand& make_integrand, PathIntegral& result) {
+                        const MakeIntegrand& make_integrand, const Checkpoint& checkpoint,
+                        PathIntegral& result) {
   const auto paths = run.paths(0, 1);
   const int64_t count = nodes.size(0), parts = std::min<int64_t>(at::get_num_threads(), count);
   std::vector<at::Tensor> sums(parts);
@@ -394,9 +427,10 @@ void integrate_one_clip(Run& run, const at::Tensor& nodes, const at::Tensor& wei
     const at::NoGradGuard no_grad;
     for (int64_t part = begin; part < end; ++part) {
       const int64_t from = count * part / parts, width = count * (part + 1) / parts - from;
-      sums[part] = make_integrand()->gradient_sums(paths.start, paths.difference,
-                                                   nodes.narrow(0, from, width),
-                                                   weights.narrow(1, from, width));
+      const auto integrand = make_integrand(part == 0 ? checkpoint : Checkpoint());
+      sums[part] =
+          integrand->gradient_sums(paths.start, paths.difference, nodes.narrow(0, from, width),
+                                   weights.narrow(1, from, width));
     }
   });
   for (int64_t part = 1; part < parts; ++part) sums[0] = sums[0] + sums[part];
@@ -414,16 +448,20 @@ PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
   const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
   const int64_t clips = inputs.size(0), count = nodes.size(0);
   auto result = empty_result(inputs);
-  result.nodes.fill_(count);
-  if (clips == 1 && inputs.is_cpu()) {
+  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
+  result.nodes.fill_(count * each);
+  const bool parallel = inputs.is_cpu() && plan.is_parallel();
+  if (clips == 1 && each == 1 && parallel) {
     const at::NoGradGuard no_grad;
-    Run run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs);
-    integrate_one_clip(run, nodes, weights, make_integrand, result);
+    Run run(plan, inputs, baselines, make_integrand(options.checkpoint), options);
+    integrate_one_clip(run, nodes, weights, make_integrand, options.checkpoint, result);
     if (options.progress) options.progress(1, 1);
   } else {
     for_each_chunk(
-        clips, chunk_size(clips, rows, count), inputs.is_cpu(), options,
-        [&] { return Run(plan, inputs, baselines, make_integrand(), options.multiply_by_inputs); },
+        clips, chunk_size(clips, rows, count * each), parallel, options,
+        [&](Checkpoint checkpoint) {
+          return Run(plan, inputs, baselines, make_integrand(std::move(checkpoint)), options);
+        },
         [&](Run& run, int64_t first, int64_t width) {
           const auto paths = run.paths(first, width);
           const auto sums =
@@ -441,8 +479,9 @@ PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
                             const at::Tensor& baselines, const Quadrature& rule,
                             const PathOptions& options) {
   const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  return integrate_at_nodes(plan, inputs, baselines, rule, rows, options,
-                            [&] { return plan.integrand(rows); });
+  return integrate_at_nodes(
+      plan, inputs, baselines, rule, rows, options,
+      [&](Checkpoint checkpoint) { return plan.integrand(rows, std::move(checkpoint)); });
 }
 
 PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& inputs,
@@ -452,30 +491,34 @@ PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& i
   TORCH_CHECK_VALUE(tolerance.max_nodes >= 15, "max_nodes: expected at least 15, got ",
                     tolerance.max_nodes);
   if (plan.closed_form()) {
-    auto result = integrate_at_nodes(plan, inputs, baselines, gauss_legendre(1), plan.good_rows(),
-                                     options, [&] { return plan.closed_form(); });
+    auto result =
+        integrate_at_nodes(plan, inputs, baselines, gauss_legendre(1), plan.good_rows(), options,
+                           [&](const Checkpoint&) { return plan.closed_form(); });
     result.nodes.zero_();
     return result;
   }
   const c10::InferenceMode ordinary_mode(false);
   check_path(inputs, baselines, options);
   const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  const int64_t chunk = chunk_size(inputs.size(0), rows, 15);
+  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
+  const int64_t batch = std::max<int64_t>(1, rows / 15);
+  const int64_t chunk = chunk_size(inputs.size(0), batch, each);
   auto result = empty_result(inputs);
   for_each_chunk(
-      inputs.size(0), chunk, inputs.is_cpu(), options,
-      [&] {
-        return Run(plan, inputs, baselines, plan.integrand(rows), options.multiply_by_inputs);
+      inputs.size(0), chunk, inputs.is_cpu() && plan.is_parallel(), options,
+      [&](Checkpoint checkpoint) {
+        return Run(plan, inputs, baselines, plan.integrand(rows, std::move(checkpoint)), options);
       },
       [&](Run& run, int64_t first, int64_t width) {
         const auto paths = run.paths(first, width);
         check_finite(paths.end_value - paths.start_value, "model output");
-        Refinement refinement(run.integrand(), paths, tolerance, chunk);
+        Refinement refinement(run.integrand(), paths, tolerance, batch);
         refinement.run();
         run.finish(paths, refinement.mean_gradient(), first, result);
-        for (int64_t clip = 0; clip < width; ++clip) {
-          result.nodes[first + clip] = refinement.nodes(clip);
-          result.converged[first + clip] = refinement.converged(clip);
+        for (int64_t path = 0; path < width * each; ++path) {
+          const int64_t clip = first + path / each;
+          result.nodes[clip] += refinement.nodes(path);
+          if (!refinement.converged(path)) result.converged[clip] = false;
         }
       });
   check_finite(result.delta, "model output or gradient");

@@ -12,16 +12,19 @@ namespace fastexai {
 
 struct PathIntegral {
   at::Tensor attributions;  // (N, ...), in units of the model's output
-  at::Tensor delta;         // (N,), sum of attributions minus (F(inputs) - F(baselines))
-  at::Tensor nodes;         // (N,) int64, gradient evaluations spent on each clip
-  at::Tensor converged;     // (N,) bool; all true for a fixed rule, which promises nothing
+  at::Tensor delta;      // (N,), sum of attributions minus (F(inputs) - F(baselines)), or its mean
+  at::Tensor nodes;      // (N,) int64, gradient evaluations spent on each clip's paths
+  at::Tensor converged;  // (N,) bool; all true for a fixed rule, which promises nothing
 };
 
 struct PathOptions {
-  bool multiply_by_inputs = true;  // false: the mean gradient itself
+  bool multiply_by_inputs = true;    // false: the mean gradient itself
+  bool mean_over_baselines = false;  // true: each clip from all baselines, averaged
   int64_t max_rows = 0;  // rows (clips x nodes) of one forward pass; 0: what suits the caches
   /// Called on the calling thread with (clips done, clips in all); may throw to stop the run.
   std::function<void(int64_t, int64_t)> progress;
+  /// Called on the calling thread between forward passes; may throw to stop the run.
+  Checkpoint checkpoint;
 };
 
 /// When a clip has converged: both the completeness error and the estimated error of the
@@ -36,7 +39,7 @@ struct Tolerance {
 /// Integrated Gradients along the straight line from each baseline to its input, by a fixed rule.
 /// Source: Sundararajan, Taly & Yan, ICML 2017, equations 1 and 3.
 ///   inputs     (N, ...) float32 or float64, finite
-///   baselines  (N, ...) or (1, ...), same dtype, finite
+///   baselines  (N, ...) or (1, ...), or (K, ...) with `mean_over_baselines`; same dtype, finite
 /// Clips are spread over LibTorch's threads. Neither threads nor `max_rows` change the answer
 /// beyond rounding.
 PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,

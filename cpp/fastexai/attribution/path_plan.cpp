@@ -34,16 +34,27 @@ std::unique_ptr<GraphFunction> make_function(const std::shared_ptr<torch::jit::G
   return graph ? std::make_unique<GraphFunction>("part", graph, nullptr) : nullptr;
 }
 
+/// How an integrand goes through clips and nodes.
+struct Tiling {
+  int64_t max_rows;
+  Checkpoint checkpoint;
+
+  /// Nodes at a time. Called before each tile.
+  int64_t next_width(int64_t clips, int64_t nodes_left) const {
+    if (checkpoint) checkpoint();
+    return std::clamp<int64_t>(max_rows / clips, 1, nodes_left);
+  }
+};
+
 /// The gradient at every node, tile by tile, summed with each rule's weights.
 at::Tensor sum_over_nodes(const at::Tensor& start, const at::Tensor& difference,
-                          const at::Tensor& nodes, const at::Tensor& weights, int64_t max_rows,
+                          const at::Tensor& nodes, const at::Tensor& weights, const Tiling& tiling,
                           const std::function<at::Tensor(const at::Tensor&)>& gradient) {
   const int64_t clips = difference.size(0), rules = weights.size(0);
-  const int64_t tile = std::max<int64_t>(1, max_rows / clips);
   auto shape = std::vector<int64_t>(difference.dim() + 1, 1);
   auto sums = at::zeros({clips, rules, difference.numel() / clips}, difference.options());
-  for (int64_t k = 0; k < nodes.size(0); k += tile) {
-    const int64_t width = std::min(tile, nodes.size(0) - k);
+  for (int64_t k = 0, width; k < nodes.size(0); k += width) {
+    width = tiling.next_width(clips, nodes.size(0) - k);
     shape[1] = width;
     const auto steps = nodes.narrow(0, k, width).view(shape);
     const auto points = at::addcmul(start.unsqueeze(1), difference.unsqueeze(1), steps);
@@ -58,19 +69,19 @@ at::Tensor sum_over_nodes(const at::Tensor& start, const at::Tensor& difference,
 
 class WholeModelIntegrand final : public Integrand {
  public:
-  WholeModelIntegrand(std::shared_ptr<const Model> model, int64_t max_rows)
-      : model_(std::move(model)), max_rows_(max_rows) {}
+  WholeModelIntegrand(std::shared_ptr<const Model> model, Tiling tiling)
+      : model_(std::move(model)), tiling_(std::move(tiling)) {}
   at::Tensor value(const at::Tensor& points) override { return model_->value(points); }
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference,
                            const at::Tensor& nodes, const at::Tensor& weights) override {
-    return sum_over_nodes(start, difference, nodes, weights, max_rows_, [&](const at::Tensor& p) {
+    return sum_over_nodes(start, difference, nodes, weights, tiling_, [&](const at::Tensor& p) {
       return model_->weighted_gradient(p, at::ones({p.size(0)}, p.options()));
     });
   }
 
  private:
   std::shared_ptr<const Model> model_;
-  int64_t max_rows_;
+  Tiling tiling_;
 };
 
 class WholeModelPlan final : public PathPlan {
@@ -78,9 +89,10 @@ class WholeModelPlan final : public PathPlan {
   WholeModelPlan(std::shared_ptr<const Model> model, int64_t good_rows, std::string reason)
       : model_(std::move(model)), good_rows_(good_rows), reason_(std::move(reason)) {}
   at::Tensor project(const at::Tensor& inputs) const override { return inputs; }
-  std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
-    return std::make_unique<WholeModelIntegrand>(model_, max_rows);
+  std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
+    return std::make_unique<WholeModelIntegrand>(model_, Tiling{max_rows, std::move(checkpoint)});
   }
+  bool is_parallel() const override { return model_->is_parallel(); }
   int64_t good_rows() const override { return good_rows_; }
   std::string description() const override {
     return "whole model at every node" + (reason_.empty() ? "" : " (" + reason_ + ")");
@@ -130,6 +142,7 @@ class SplitModel {
   /// The gradient of `function`'s output, (rows,), by its argument.
   at::Tensor gradient(GraphFunction& function, const at::Tensor& argument, int64_t rows) const {
     const at::AutoGradMode grad(true);
+    const WithoutCudnn plain(argument);
     const auto leaf = argument.detach().requires_grad_();
     const auto value = output(run(function, leaf, rows), rows).sum();
     return torch::autograd::grad({value}, {leaf})[0];
@@ -206,8 +219,8 @@ class SplitPlan : public PathPlan {
 /// Any differentiable suffix, by autograd.
 class SuffixIntegrand : public Integrand {
  public:
-  SuffixIntegrand(std::shared_ptr<const SplitModel> model, Layout layout, int64_t max_rows)
-      : model_(std::move(model)), layout_(layout), max_rows_(max_rows) {}
+  SuffixIntegrand(std::shared_ptr<const SplitModel> model, Layout layout, Tiling tiling)
+      : model_(std::move(model)), layout_(layout), tiling_(std::move(tiling)) {}
   at::Tensor value(const at::Tensor& points) override {
     const at::NoGradGuard no_grad;
     const int64_t rows = points.size(0);
@@ -215,7 +228,7 @@ class SuffixIntegrand : public Integrand {
   }
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference,
                            const at::Tensor& nodes, const at::Tensor& weights) override {
-    return sum_over_nodes(start, difference, nodes, weights, max_rows_, [&](const at::Tensor& p) {
+    return sum_over_nodes(start, difference, nodes, weights, tiling_, [&](const at::Tensor& p) {
       const int64_t rows = p.size(0);
       const auto raw = layout_.from_points(p);
       return layout_.to_points(model_->gradient(*model_->parts().suffix, raw, rows), rows);
@@ -225,14 +238,15 @@ class SuffixIntegrand : public Integrand {
  protected:
   std::shared_ptr<const SplitModel> model_;
   Layout layout_;
-  int64_t max_rows_;
+  Tiling tiling_;
 };
 
 class SuffixPlan final : public SplitPlan {
  public:
   using SplitPlan::SplitPlan;
-  std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
-    return std::make_unique<SuffixIntegrand>(model_, layout_, max_rows);
+  std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
+    return std::make_unique<SuffixIntegrand>(model_, layout_,
+                                             Tiling{max_rows, std::move(checkpoint)});
   }
 
  protected:
@@ -245,7 +259,7 @@ class ClosedFormIntegrand final : public SuffixIntegrand {
  public:
   ClosedFormIntegrand(std::shared_ptr<const SplitModel> model, Layout layout,
                       at::Tensor rest_gradient)
-      : SuffixIntegrand(std::move(model), layout, /*max_rows=*/1),
+      : SuffixIntegrand(std::move(model), layout, Tiling{/*max_rows=*/1, {}}),
         rest_gradient_(std::move(rest_gradient)) {}
 
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference, const at::Tensor&,
@@ -287,8 +301,9 @@ class ClosedFormPlan final : public SplitPlan {
   ClosedFormPlan(std::shared_ptr<const SplitModel> model, Layout layout)
       : SplitPlan(std::move(model), layout),
         rest_gradient_(layout_.to_points(constant_rest_gradient(), 1)) {}
-  std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
-    return std::make_unique<SuffixIntegrand>(model_, layout_, max_rows);
+  std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
+    return std::make_unique<SuffixIntegrand>(model_, layout_,
+                                             Tiling{max_rows, std::move(checkpoint)});
   }
   std::unique_ptr<Integrand> closed_form() const override {
     return std::make_unique<ClosedFormIntegrand>(model_, layout_, rest_gradient_);
@@ -308,12 +323,12 @@ class ClosedFormPlan final : public SplitPlan {
 class RecurrentIntegrand final : public Integrand {
  public:
   RecurrentIntegrand(std::shared_ptr<const SplitModel> model, const Recurrent& layers,
-                     bool batch_first, at::Tensor rest_gradient, int64_t max_rows)
+                     bool batch_first, at::Tensor rest_gradient, Tiling tiling)
       : model_(std::move(model)),
         tape_(layers, model_->zeros(0).scalar_type()),
         batch_first_(batch_first),
         rest_gradient_(std::move(rest_gradient)),
-        max_rows_(max_rows) {}
+        tiling_(std::move(tiling)) {}
 
   at::Tensor value(const at::Tensor& points) override {
     const at::NoGradGuard no_grad;
@@ -325,12 +340,12 @@ class RecurrentIntegrand final : public Integrand {
   at::Tensor gradient_sums(const at::Tensor& start, const at::Tensor& difference,
                            const at::Tensor& nodes, const at::Tensor& weights) override {
     const at::NoGradGuard no_grad;
-    const int64_t clips = start.size(0), tile = std::max<int64_t>(1, max_rows_ / clips);
+    const int64_t clips = start.size(0);
     const auto from = start.transpose(0, 1).contiguous();
     const auto step = difference.transpose(0, 1).contiguous();
     at::Tensor sums;
-    for (int64_t k = 0; k < nodes.size(0); k += tile) {
-      const int64_t width = std::min(tile, nodes.size(0) - k);
+    for (int64_t k = 0, width; k < nodes.size(0); k += width) {
+      width = tiling_.next_width(clips, nodes.size(0) - k);
       const auto output = tape_.forward(from, step, nodes.narrow(0, k, width));
       const auto part = tape_.backward(output_gradient(output, clips * width),
                                        weights.narrow(1, k, width).contiguous());
@@ -352,7 +367,7 @@ class RecurrentIntegrand final : public Integrand {
   RecurrentTape tape_;
   bool batch_first_;
   at::Tensor rest_gradient_;  // for one row; undefined where it differs from row to row
-  int64_t max_rows_;
+  Tiling tiling_;
 };
 
 Recurrent read_layers(const RecurrentLayers& layers) {
@@ -386,9 +401,9 @@ class RecurrentPlan final : public SplitPlan {
     const auto raw = run(*model_->parts().prefix, inputs, inputs.size(0));
     return at::linear(batch_first_ ? raw : raw.transpose(0, 1), weight_, bias_);
   }
-  std::unique_ptr<Integrand> integrand(int64_t max_rows) const override {
+  std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
     return std::make_unique<RecurrentIntegrand>(model_, layers_, batch_first_, rest_gradient_,
-                                                max_rows);
+                                                Tiling{max_rows, std::move(checkpoint)});
   }
   int64_t good_rows() const override { return kRecurrentRows; }
 
@@ -412,7 +427,9 @@ class RecurrentPlan final : public SplitPlan {
 std::shared_ptr<const PathPlan> build_plan(const std::shared_ptr<const SplitModel>& model) {
   const auto& split = model->split();
   const auto layout = find_layout(*model);
-  if (split.recurrent) return std::make_shared<RecurrentPlan>(model, layout);
+  // The fused kernel runs on the CPU; elsewhere PyTorch's own recurrence follows the prefix.
+  if (split.recurrent && model->zeros(0).is_cpu())
+    return std::make_shared<RecurrentPlan>(model, layout);
   if (split.element_wise && split.rest_is_affine)
     return std::make_shared<ClosedFormPlan>(model, layout);
   return std::make_shared<SuffixPlan>(model, layout);

@@ -3,12 +3,16 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "fastexai/attribution/script_model.h"
 
 namespace fastexai {
+
+/// Called between forward passes; may throw to stop the run.
+using Checkpoint = std::function<void()>;
 
 /// The model behind its affine prefix, for one thread: it may keep buffers between calls.
 /// A point is what the prefix makes of one clip; points of n clips are (n, ...), clips first.
@@ -43,11 +47,15 @@ class PathPlan {
   virtual at::Tensor project(const at::Tensor& inputs) const = 0;
 
   /// `max_rows` bounds the rows (clips x nodes) of one forward pass.
-  virtual std::unique_ptr<Integrand> integrand(int64_t max_rows) const = 0;
+  virtual std::unique_ptr<Integrand> integrand(int64_t max_rows,
+                                               Checkpoint checkpoint = {}) const = 0;
 
   /// Where the integral has a closed form: an integrand whose gradient sums are exact whatever the
   /// nodes. Null elsewhere.
   virtual std::unique_ptr<Integrand> closed_form() const { return nullptr; }
+
+  /// Whether several threads may work on it, each with an integrand of its own.
+  virtual bool is_parallel() const { return true; }
 
   /// Rows of one forward pass that keep its working set near the caches.
   virtual int64_t good_rows() const = 0;

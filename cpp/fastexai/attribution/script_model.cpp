@@ -10,8 +10,6 @@
 namespace fastexai {
 namespace {
 
-constexpr int64_t kNoTarget = -1;
-
 /// First line of a LibTorch message: the rest is its own stack.
 std::string first_line(const std::exception& error) {
   const std::string text = error.what();
@@ -55,22 +53,74 @@ torch::jit::Module load_module(Source&& source, const std::string& what) {
 
 }  // namespace
 
-ScriptModel::ScriptModel(torch::jit::Module module, int64_t target)
-    : module_(std::move(module)), target_(target) {}
+DifferentiableModel::DifferentiableModel(std::vector<int64_t> target) : target_(std::move(target)) {
+  for (const int64_t index : target_)
+    TORCH_CHECK_VALUE(index >= 0, "target: expected a column index of at least 0, got ", index);
+}
+
+at::Tensor DifferentiableModel::pick_target(const at::Tensor& output, int64_t rows) const {
+  TORCH_CHECK_VALUE(output.dim() >= 1 && output.size(0) == rows,
+                    "model: expected an output of shape (", rows, ",) or (", rows, ", C), got ",
+                    output.sizes());
+  if (output.dim() == 1) {
+    TORCH_CHECK_VALUE(target_.empty() || target_ == std::vector<int64_t>{0},
+                      "target: expected none or 0 for a model with one output, got ", target_);
+    return output;
+  }
+  if (target_.empty()) {
+    TORCH_CHECK_VALUE(output.numel() == rows,
+                      "target: expected a column index, since the model has ",
+                      output.numel() / rows, " output columns; got none");
+    return output.reshape({rows});
+  }
+  TORCH_CHECK_VALUE(static_cast<int64_t>(target_.size()) == output.dim() - 1, "target: expected ",
+                    output.dim() - 1, " indices for an output of shape ", output.sizes(), ", got ",
+                    target_.size());
+  auto picked = output;
+  for (const int64_t index : target_) {
+    TORCH_CHECK_VALUE(index < picked.size(1), "target: expected a column below ", picked.size(1),
+                      ", got ", index);
+    picked = picked.select(1, index);
+  }
+  return picked;
+}
+
+at::Tensor DifferentiableModel::value(const at::Tensor& inputs) const {
+  const at::NoGradGuard no_grad;
+  return pick_target(forward(inputs), inputs.size(0));
+}
+
+at::Tensor DifferentiableModel::weighted_gradient(const at::Tensor& inputs,
+                                                  const at::Tensor& row_weights) const {
+  const at::AutoGradMode grad(true);
+  const WithoutCudnn plain(inputs);
+  const auto points = inputs.detach().requires_grad_();
+  const auto output = pick_target(forward(points), inputs.size(0));
+  const char* const independent = "model: expected an output that depends on the input";
+  TORCH_CHECK_VALUE(output.requires_grad(), independent);
+  const auto gradient =
+      torch::autograd::grad({output}, {points}, {row_weights.to(output.scalar_type())},
+                            /*retain_graph=*/false, /*create_graph=*/false,
+                            /*allow_unused=*/true)[0];
+  TORCH_CHECK_VALUE(gradient.defined(), independent);
+  return gradient;
+}
+
+ScriptModel::ScriptModel(torch::jit::Module module, std::vector<int64_t> target)
+    : DifferentiableModel(std::move(target)), module_(std::move(module)) {}
 
 std::shared_ptr<ScriptModel> ScriptModel::from_file(const std::string& path) {
-  return std::shared_ptr<ScriptModel>(new ScriptModel(load_module(path, path), kNoTarget));
+  return std::shared_ptr<ScriptModel>(new ScriptModel(load_module(path, path), {}));
 }
 
 std::shared_ptr<ScriptModel> ScriptModel::from_buffer(const std::string& bytes) {
   std::istringstream stream(bytes);
   const auto what = std::to_string(bytes.size()) + " bytes of something else";
-  return std::shared_ptr<ScriptModel>(new ScriptModel(load_module(stream, what), kNoTarget));
+  return std::shared_ptr<ScriptModel>(new ScriptModel(load_module(stream, what), {}));
 }
 
-std::shared_ptr<ScriptModel> ScriptModel::with_target(int64_t target) const {
-  TORCH_CHECK_VALUE(target >= 0, "target: expected a column index of at least 0, got ", target);
-  return std::shared_ptr<ScriptModel>(new ScriptModel(module_, target));
+std::shared_ptr<ScriptModel> ScriptModel::with_target(std::vector<int64_t> target) const {
+  return std::shared_ptr<ScriptModel>(new ScriptModel(module_, std::move(target)));
 }
 
 at::Tensor ScriptModel::forward(const at::Tensor& inputs) const {
@@ -80,46 +130,16 @@ at::Tensor ScriptModel::forward(const at::Tensor& inputs) const {
   const auto result = run(module_, inputs);
   TORCH_CHECK_VALUE(result.isTensor(), "model: expected one tensor as output, got ",
                     result.tagKind());
-  return pick_target(result.toTensor(), inputs.size(0));
+  return result.toTensor();
 }
 
-at::Tensor ScriptModel::pick_target(const at::Tensor& output, int64_t rows) const {
-  TORCH_CHECK_VALUE(output.dim() >= 1 && output.dim() <= 2 && output.size(0) == rows,
-                    "model: expected an output of shape (", rows, ",) or (", rows, ", C), got ",
-                    output.sizes());
-  if (output.dim() == 1) {
-    TORCH_CHECK_VALUE(target_ == kNoTarget || target_ == 0,
-                      "target: expected none or 0 for a model with one output, got ", target_);
-    return output;
-  }
-  if (target_ == kNoTarget) {
-    TORCH_CHECK_VALUE(output.size(1) == 1, "target: expected a column index, since the model has ",
-                      output.size(1), " output columns; got none");
-    return output.select(1, 0);
-  }
-  TORCH_CHECK_VALUE(target_ < output.size(1), "target: expected a column below ", output.size(1),
-                    ", got ", target_);
-  return output.select(1, target_);
+WithoutCudnn::WithoutCudnn(const at::Tensor& tensor)
+    : was_enabled_(tensor.is_cuda() && at::globalContext().userEnabledCuDNN()) {
+  if (was_enabled_) at::globalContext().setUserEnabledCuDNN(false);
 }
 
-at::Tensor ScriptModel::value(const at::Tensor& inputs) const {
-  const at::NoGradGuard no_grad;
-  return forward(inputs);
-}
-
-at::Tensor ScriptModel::weighted_gradient(const at::Tensor& inputs,
-                                          const at::Tensor& row_weights) const {
-  const at::AutoGradMode grad(true);
-  const auto points = inputs.detach().requires_grad_();
-  const auto output = forward(points);
-  const char* const independent = "model: expected an output that depends on the input";
-  TORCH_CHECK_VALUE(output.requires_grad(), independent);
-  const auto gradient =
-      torch::autograd::grad({output}, {points}, {row_weights.to(output.scalar_type())},
-                            /*retain_graph=*/false, /*create_graph=*/false,
-                            /*allow_unused=*/true)[0];
-  TORCH_CHECK_VALUE(gradient.defined(), independent);
-  return gradient;
+WithoutCudnn::~WithoutCudnn() {
+  if (was_enabled_) at::globalContext().setUserEnabledCuDNN(true);
 }
 
 }  // namespace fastexai
