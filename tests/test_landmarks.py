@@ -469,6 +469,21 @@ def test_prototypes_are_typical():
     np.testing.assert_allclose(np.sort(chosen.mean((1, 2, 3))), centers, atol=0.2)
 
 
+def test_a_clip_far_out_draws_the_centre_of_its_cluster_but_not_the_medoid():
+    """On a line the medoid is the median, 2; the mean is 4, next to the member at 5."""
+    line = np.array([12, 2, 0, 5, 1], dtype=np.float32)
+    X = np.concatenate([line, 1000 + line])[:, None, None, None] * np.ones((1, 2, 3, 3), np.float32)
+    np.testing.assert_array_equal(prototypes(X, 2)[:, 0, 0, 0], [2, 1002])
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_clips_that_repeat_still_give_k_prototypes():
+    X = clip_set(2).X[[0, 0, 1, 0]]
+    chosen = prototypes(X, 3)
+    assert len(chosen) == 3
+    assert set(rows(chosen)) == set(rows(X))
+
+
 def test_prototypes_depend_on_the_seed_alone(clips):
     once = prototypes(clips, seed=3)
     np.random.seed(5)  # the global state must not matter
@@ -477,9 +492,22 @@ def test_prototypes_depend_on_the_seed_alone(clips):
     assert once.shape == (5, *clips.X.shape[1:])
 
 
-def test_neutral_prototypes_come_from_neutral_clips(clips):
-    chosen = prototypes(clips, 4, of="neutral")
-    assert set(rows(chosen)) <= set(rows(clips.X[clips.labels == "neutral"]))
+@pytest.mark.parametrize(
+    ("of", "emotion", "labels"),
+    [
+        ("all", None, {"neutral", "fear", "anger"}),
+        ("neutral", None, {"neutral"}),
+        ("class", "fear", {"fear"}),
+        ("rest", "fear", {"neutral", "anger"}),
+        ("rest", "neutral", {"fear", "anger"}),
+    ],
+)
+def test_prototypes_come_from_the_clips_asked_for(of, emotion, labels):
+    """As many as there are, so that each of them is chosen."""
+    clips = clip_set(9, labels=["neutral", "fear", "anger"] * 3)
+    members = clips.X[np.isin(clips.labels, list(labels))]
+    chosen = prototypes(clips, len(members), of=of, emotion=emotion)
+    np.testing.assert_array_equal(chosen, members)
 
 
 @pytest.mark.parametrize("k", [0, -1, 5])
@@ -494,3 +522,41 @@ def test_prototypes_count_only_what_they_may_choose():
     clips = clip_set(labels=["neutral", "fear", "neutral", "fear"])
     with pytest.raises(ValueError, match=r"^k: expected 1 to 2 \(the clips .*\), got 3"):
         prototypes(clips, 3, of="neutral")
+    with pytest.raises(ValueError, match=r"^k: expected 1 to 0 \(the clips .*\), got 1"):
+        prototypes(clip_set(labels=["fear"] * 4), 1, of="neutral")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"of": "fear"}, "of: expected 'all', 'neutral', 'class' or 'rest', got 'fear'"),
+        ({"of": "class"}, r"emotion: expected a label of the clips \('a', 'b'\), got None"),
+        (
+            {"of": "rest", "emotion": "joy"},
+            r"emotion: expected a label of the clips \('a', 'b'\), got 'joy'",
+        ),
+        ({"emotion": "a"}, "emotion: expected None beside of='all', got 'a'"),
+        ({"of": "neutral", "emotion": "a"}, "emotion: expected None beside of='neutral', got 'a'"),
+    ],
+)
+def test_prototypes_say_what_they_take(options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        prototypes(clip_set(labels=["a", "b", "a", "a"]), 1, **options)
+
+
+@pytest.mark.parametrize("of", ["neutral", "class", "rest"])
+def test_an_array_has_no_labels_to_choose_by(of):
+    message = f"^of: expected 'all' for an array, which has no labels, got '{of}'"
+    with pytest.raises(ValueError, match=message):
+        prototypes(clip_set().X, 1, of=of, emotion="a")
+
+
+def test_prototypes_refuse_what_is_no_clip():
+    X = clip_set().X
+    with pytest.raises(ValueError, match=r"^clips: expected \(N, T, L, 3\), got \(2, 5, 3\)"):
+        prototypes(X[0], 1)
+    X[2, 0, 0, 0] = np.nan
+    with pytest.raises(
+        ValueError, match="^clips: expected finite values, got NaN or Inf in clip 2"
+    ):
+        prototypes(X, 1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances
 
 from fastexai import _core, mesh
 
@@ -219,10 +220,14 @@ def prototypes(
     clips: ClipSet | NDArray[np.float32],
     k: int = 5,
     *,
-    of: Literal["all", "neutral"] = "all",
+    of: Literal["all", "neutral", "class", "rest"] = "all",
+    emotion: str | None = None,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Choose ``k`` typical clips: the members nearest to the centres of k-means.
+    """Choose ``k`` typical clips: the medoid of each cluster that k-means finds.
+
+    A medoid is the member with the smallest sum of Euclidean distances to its cluster. The clusters
+    are those of k-means; the k-medoids problem, which also seeks better clusters, is not solved.
 
     Parameters
     ----------
@@ -230,36 +235,61 @@ def prototypes(
         Normalised clips. Give training clips only.
     k : int
         How many.
-    of : {"all", "neutral"}
-        Choose among all clips, or among those labelled "neutral".
+    of : {"all", "neutral", "class", "rest"}
+        Choose among all clips, those labelled "neutral", those labelled ``emotion``, or those not
+        labelled ``emotion``. An array has no labels: "all" is its only choice.
+    emotion : str, optional
+        A label of ``clips``. "class" and "rest" need it, the others refuse it.
     seed : int
         Of k-means' starting points.
 
     Returns
     -------
     ndarray, shape (k, T, L, 3), float32
-        Real clips, not averages: an average face moves as nobody does.
+        Real clips, not averages: an average face moves as nobody does. In the order of ``clips``.
 
     Raises
     ------
     ValueError
-        If there are fewer than ``k`` clips to choose from.
+        If there are fewer than ``k`` clips to choose from or one of them holds NaN, the shape is not
+        (N, T, L, 3), ``of`` is unknown, or ``emotion`` is not what ``of`` needs.
     """
-    if of not in ("all", "neutral"):
-        raise ValueError(f"of: expected 'all' or 'neutral', got {of!r}")
-    if of == "neutral" and not isinstance(clips, ClipSet):
-        raise ValueError("of: expected 'all' for an array, which has no labels, got 'neutral'")
-    if isinstance(clips, ClipSet):
-        X = clips.X[clips.labels == "neutral"] if of == "neutral" else clips.X
-    else:
-        X = clips
-    if not 1 <= k <= len(X):
-        raise ValueError(f"k: expected 1 to {len(X)} (the clips to choose from), got {k}")
-    flat = X.reshape(len(X), -1)
-    distances = KMeans(k, n_init=1, random_state=seed).fit(flat).transform(flat)
-    chosen: list[int] = []
-    for cluster in range(k):  # each cluster takes its nearest clip that no other has taken
-        distances[chosen, cluster] = np.inf
-        chosen.append(int(distances[:, cluster].argmin()))
-    typical: NDArray[np.float32] = X[np.sort(chosen)]
+    X = clips.X if isinstance(clips, ClipSet) else clips
+    if X.ndim != 4 or X.shape[-1] != 3:
+        raise ValueError(f"clips: expected (N, T, L, 3), got {X.shape}")
+    candidates = _candidates(clips, of, emotion)
+    if not 1 <= k <= len(candidates):
+        raise ValueError(f"k: expected 1 to {len(candidates)} (the clips to choose from), got {k}")
+    flat = X[candidates].reshape(len(candidates), -1)
+    broken = candidates[~np.isfinite(flat).all(axis=1)]
+    if broken.size:
+        raise ValueError(f"clips: expected finite values, got NaN or Inf in clip {broken[0]}")
+    clusters = KMeans(k, n_init=1, random_state=seed).fit_predict(flat)
+    chosen = []
+    for cluster in np.unique(clusters):
+        members = np.flatnonzero(clusters == cluster)
+        chosen.append(members[pairwise_distances(flat[members]).sum(axis=0).argmin()])
+    # Where fewer than k clips differ, clusters stay empty: the first of the others make up for them.
+    others = np.setdiff1d(np.arange(len(flat)), chosen)[: k - len(chosen)]
+    typical: NDArray[np.float32] = X[np.sort(candidates[[*chosen, *others]])]
     return typical
+
+
+def _candidates(
+    clips: ClipSet | NDArray[np.float32], of: str, emotion: str | None
+) -> NDArray[np.intp]:
+    """Return the indices of the clips that `prototypes` may choose."""
+    if of not in ("all", "neutral", "class", "rest"):
+        raise ValueError(f"of: expected 'all', 'neutral', 'class' or 'rest', got {of!r}")
+    if not isinstance(clips, ClipSet) and of != "all":
+        raise ValueError(f"of: expected 'all' for an array, which has no labels, got {of!r}")
+    if of in ("all", "neutral") and emotion is not None:
+        raise ValueError(f"emotion: expected None beside of={of!r}, got {emotion!r}")
+    if not isinstance(clips, ClipSet) or of == "all":
+        return np.arange(len(clips))
+    if of == "neutral":
+        return np.flatnonzero(clips.labels == "neutral")
+    if emotion not in clips.labels:
+        labels = ", ".join(map(repr, np.unique(clips.labels).tolist()))
+        raise ValueError(f"emotion: expected a label of the clips ({labels}), got {emotion!r}")
+    return np.flatnonzero((clips.labels == emotion) == (of == "class"))
