@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -644,6 +648,58 @@ def test_options_that_do_not_fit_are_named(options, message):
         integrated_gradients(Square().eval(), torch.randn(4, 5, 4, 3), **options)
 
 
+@pytest.mark.parametrize("rule", [{"n_steps": 20}, {"tol": 1e-9}])
+@pytest.mark.parametrize("kind", [GatedRecurrentUnit, Residual, Square])
+def test_a_memory_budget_changes_nothing_but_memory(kind, rule):
+    ig = IntegratedGradients(kind().double().eval())
+    inputs = torch.randn(9, 5, 4, 3).double()
+    free = integrated_gradients(ig, inputs, **rule)
+    with pytest.raises(ValueError, match="max_memory: expected at least [0-9]+ bytes") as caught:
+        integrated_gradients(ig, inputs, max_memory=10, **rule)
+    least = re.search("[0-9]+", str(caught.value))[0]
+    for budget in (int(least), f"{least} B", "1 MiB", "0.5GB"):
+        bounded = integrated_gradients(ig, inputs, max_memory=budget, **rule)
+        assert_close(bounded.values, free.values, 1e-12)
+        assert torch.equal(bounded.nodes, free.nodes)
+
+
+@pytest.mark.parametrize("size", [0, -1, "", "much", "1 XB", "1..5GB", "-1GB"])
+def test_a_memory_budget_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match='max_memory: expected bytes or a size such as "1GiB"'):
+        integrated_gradients(Square().eval(), torch.randn(4, 5, 4, 3), max_memory=size)
+
+
+GROWTH = """
+import re, sys, torch
+from pathlib import Path
+from torch import nn
+import fastexai as fx
+
+def resident(kind):
+    return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+layers = nn.Sequential(nn.Linear(1404, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+model = nn.Sequential(nn.Flatten(2), layers, nn.Flatten()).eval()
+model = torch.jit.trace(nn.Sequential(model, nn.Linear(20, 1)).eval(), torch.zeros(2, 20, 468, 3))
+inputs, budget = torch.randn(150, 20, 468, 3), None if sys.argv[1] == "0" else sys.argv[1]
+ig = fx.IntegratedGradients(model, use_structure=False)
+fx.integrated_gradients(ig, inputs[:2], max_memory=budget, tol=1e-5)
+before = resident("VmHWM")
+values = fx.integrated_gradients(ig, inputs, max_memory=budget, tol=1e-5).values
+print(resident("VmHWM") - before - values.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_resident_memory_stays_within_the_budget():
+    def growth(budget):
+        command = [sys.executable, "-W", "ignore", "-c", GROWTH, budget]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert growth("16MiB") <= 16 * 2**20
+    assert growth("0") > 16 * 2**20  # unbounded it takes more: the test can fail
+
+
 def test_captums_noise_tunnel_wraps_it():
     model, inputs = GatedRecurrentUnit().eval(), torch.randn(3, 5, 4, 3)
     ig, theirs = IntegratedGradients(model), captum.attr.IntegratedGradients(model)
@@ -918,6 +974,19 @@ def test_ctrl_c_stops_without_a_callback_too():
     finally:
         timer.cancel()
         too_late.cancel()
+
+
+def test_ctrl_c_stops_within_a_single_sample():
+    ig, inputs, _ = slow_problem()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (so it does here)
+            timer.start()
+            ig.attribute(inputs[:1], n_steps=400_000, method="riemann_middle")
+    finally:
+        timer.cancel()
+    assert time.monotonic() - started < 10  # the whole work takes far longer
 
 
 def test_a_model_works_after_an_interruption(exported, clips):

@@ -58,34 +58,37 @@ void bind_attribution(py::module_& m) {
         py::arg("model"), py::arg("example"), py::kw_only(), py::arg("use_structure") = true);
 
   m.def("integrate_path",
-        torch::wrap_pybind_function(
-            [](const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
-               std::vector<double> nodes, std::vector<double> weights, int64_t max_rows,
-               bool multiply_by_inputs, bool mean_over_baselines, const py::object& progress) {
-              const PathOptions options{multiply_by_inputs, mean_over_baselines, max_rows,
-                                        under_gil(progress), interruptible()};
-              const Quadrature rule{std::move(nodes), std::move(weights)};
-              const py::gil_scoped_release no_gil;
-              return as_tuple(integrate_path(plan, inputs, baselines, rule, options));
-            }),
+        torch::wrap_pybind_function([](const PathPlan& plan, const at::Tensor& inputs,
+                                       const at::Tensor& baselines, std::vector<double> nodes,
+                                       std::vector<double> weights, int64_t max_rows,
+                                       int64_t max_bytes, bool multiply_by_inputs,
+                                       bool mean_over_baselines, const py::object& progress) {
+          const PathOptions options{multiply_by_inputs, mean_over_baselines, max_rows,
+                                    max_bytes,          under_gil(progress), interruptible()};
+          const Quadrature rule{std::move(nodes), std::move(weights)};
+          const py::gil_scoped_release no_gil;
+          return as_tuple(integrate_path(plan, inputs, baselines, rule, options));
+        }),
         py::arg("plan"), py::arg("inputs"), py::arg("baselines"), py::kw_only(), py::arg("nodes"),
-        py::arg("weights"), py::arg("max_rows") = 0, py::arg("multiply_by_inputs") = true,
-        py::arg("mean_over_baselines") = false, py::arg("progress") = py::none());
+        py::arg("weights"), py::arg("max_rows") = 0, py::arg("max_bytes") = 0,
+        py::arg("multiply_by_inputs") = true, py::arg("mean_over_baselines") = false,
+        py::arg("progress") = py::none());
 
   m.def("integrate_path_adaptively",
         torch::wrap_pybind_function([](const PathPlan& plan, const at::Tensor& inputs,
                                        const at::Tensor& baselines, double tol, int64_t max_nodes,
-                                       int64_t max_rows, bool multiply_by_inputs,
+                                       int64_t max_rows, int64_t max_bytes, bool multiply_by_inputs,
                                        bool mean_over_baselines, const py::object& progress) {
           const PathOptions options{multiply_by_inputs, mean_over_baselines, max_rows,
-                                    under_gil(progress), interruptible()};
+                                    max_bytes,          under_gil(progress), interruptible()};
           const py::gil_scoped_release no_gil;
           return as_tuple(
               integrate_path_adaptively(plan, inputs, baselines, {tol, max_nodes}, options));
         }),
         py::arg("plan"), py::arg("inputs"), py::arg("baselines"), py::kw_only(), py::arg("tol"),
-        py::arg("max_nodes"), py::arg("max_rows") = 0, py::arg("multiply_by_inputs") = true,
-        py::arg("mean_over_baselines") = false, py::arg("progress") = py::none());
+        py::arg("max_nodes"), py::arg("max_rows") = 0, py::arg("max_bytes") = 0,
+        py::arg("multiply_by_inputs") = true, py::arg("mean_over_baselines") = false,
+        py::arg("progress") = py::none());
 }
 
 }  // namespace fastexai

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "fastexai/attribution/memory_budget.h"
 #include "fastexai/attribution/path_integrator.h"
 #include "fastexai/attribution/quadrature.h"
 
@@ -130,6 +131,53 @@ TEST(IntegratePathAdaptively, SaysWhatHasNotConverged) {
                                                 baselines, {1e-9, 60});
   EXPECT_FALSE(result.converged.any().item<bool>());
   EXPECT_LE(result.nodes.max().item<int64_t>(), 60);
+}
+
+TEST(IntegratePath, AsksBetweenPassesWhetherToStop) {
+  // One chunk of many passes: progress comes too late to stop it.
+  const auto inputs = at::randn({1, 4, 3});
+  int64_t passes = 0;
+  const PathOptions options{.max_rows = 1, .checkpoint = [&] {
+                              if (++passes == 5) throw std::runtime_error("stop");
+                            }};
+  const auto plan = plan_for(std::make_shared<Cubic>());
+  for (const auto& baselines : {at::zeros({1, 4, 3}), at::zeros({2, 4, 3})}) {
+    auto own = options;
+    own.mean_over_baselines = true;
+    passes = 0;
+    EXPECT_THROW(integrate_path(*plan, inputs, baselines, gauss_legendre(100), own),
+                 std::runtime_error);
+    EXPECT_EQ(passes, 5);
+  }
+}
+
+TEST(MemoryBudget, CountsWhatIsHeldAtOnce) {
+  const auto bytes = peak_bytes([] {
+    for (int i = 0; i < 3; ++i) at::empty({1 << 20}, at::kByte);
+    const auto one = at::empty({1 << 20}, at::kByte), two = at::empty({1 << 20}, at::kByte);
+  });
+  EXPECT_GE(bytes, 2 << 20);
+  EXPECT_LT(bytes, 3 << 20);
+}
+
+TEST(MemoryBudget, ShrinksTilesUntilTheyFit) {
+  const auto work = [](int64_t clips, int64_t rows) {
+    at::empty({1000 * clips + 100 * rows}, at::kByte);
+  };
+  const Tiles wanted{.workers = 2, .rows = 1000, .chunk = 100};
+  const auto roomy = fit_into_memory(int64_t{1} << 40, wanted, 10, work);
+  EXPECT_EQ(roomy.workers, 2);
+  EXPECT_EQ(roomy.rows, 1000);
+  EXPECT_EQ(roomy.chunk, 100);
+  int64_t rows = 1000;
+  for (const int64_t budget : {200000, 50000, 10000, 5000}) {
+    const auto tiles = fit_into_memory(budget, wanted, 10, work);
+    const auto needed = peak_bytes([&] { work(tiles.chunk, tiles.rows); });
+    EXPECT_LE(tiles.workers * needed, budget);
+    EXPECT_LT(tiles.rows, rows);
+    rows = tiles.rows;
+  }
+  EXPECT_THROW(fit_into_memory(500, wanted, 10, work), c10::ValueError);
 }
 
 TEST(ScriptModel, RefusesWhatIsNoTorchScript) {

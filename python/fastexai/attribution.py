@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -154,6 +155,7 @@ class IntegratedGradients:
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         *,
+        max_memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> Any:
         """Attribute the model's output to every input, as Captum's method of this name does.
@@ -179,6 +181,8 @@ class IntegratedGradients:
             At most so many rows (samples x nodes) in one forward pass.
         return_convergence_delta : bool
             Return the completeness error with its sign as well.
+        max_memory : int or str, optional
+            See `integrated_gradients`.
         progress : callable, optional
             Called with (samples done, samples in all).
 
@@ -203,6 +207,7 @@ class IntegratedGradients:
             n_steps=n_steps,
             method=method,
             max_rows=internal_batch_size,
+            max_memory=max_memory,
             progress=progress,
         )
         parts = (result.values,) if packing is None else packing.unpack_inputs(result.values)
@@ -282,6 +287,7 @@ class IntegratedGradients:
         n_steps: int | None = None,
         method: str = "gausslegendre",
         max_rows: int | None = None,
+        max_memory: int | str | None = None,
         mean_over_baselines: bool = False,
         progress: Progress | None = None,
     ) -> Attribution:
@@ -298,6 +304,7 @@ class IntegratedGradients:
             raise ValueError(f"internal_batch_size: expected at least 1, got {max_rows}")
         options: dict[str, Any] = {
             "max_rows": max_rows or 0,
+            "max_bytes": 0 if max_memory is None else _byte_count(max_memory),
             "multiply_by_inputs": self._multiply_by_inputs,
             "mean_over_baselines": mean_over_baselines,
             "progress": progress,
@@ -353,6 +360,7 @@ def integrated_gradients(
     baseline_mode: Literal["paired", "mean"] = "paired",
     lengths: Tensor | Sequence[int] | None = None,
     max_rows: int | None = None,
+    max_memory: int | str | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """Attribute a batch to a tolerance, or by a fixed rule.
@@ -387,6 +395,9 @@ def integrated_gradients(
         exactly zero attribution.
     max_rows : int, optional
         At most so many rows (samples x nodes) in one forward pass.
+    max_memory : int or str, optional
+        Bytes, or a size such as "1GiB" or "500 MB": what the run may need on top of the inputs and
+        the result. What the model needs is measured first.
 
     Returns
     -------
@@ -416,6 +427,7 @@ def integrated_gradients(
         n_steps=n_steps,
         method=method,
         max_rows=max_rows,
+        max_memory=max_memory,
         progress=progress,
     )
     start = _baseline_rows(baselines, inputs)
@@ -472,6 +484,20 @@ def _gathered(found: list[tuple[slice | Tensor, Parts]], samples: int) -> Parts:
         for whole, part in zip((values, delta, nodes, converged), parts, strict=True):
             whole[chosen] = part
     return values, delta, nodes, converged
+
+
+def _byte_count(size: int | str) -> int:
+    """Read a number of bytes, or one with a unit."""
+    units = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+    found = re.fullmatch(r"([0-9.]+)\s*([kmgt]?)(i?)b?", str(size).strip().lower())
+    try:
+        assert found is not None
+        count = int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
+    except (AssertionError, ValueError):
+        count = 0
+    if count < 1:
+        raise ValueError(f'max_memory: expected bytes or a size such as "1GiB", got {size!r}')
+    return count
 
 
 def _padding(inputs: Tensor, lengths: Tensor | Sequence[int]) -> Tensor:

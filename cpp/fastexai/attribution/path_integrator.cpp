@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "fastexai/attribution/memory_budget.h"
 #include "fastexai/check.h"
 
 namespace fastexai {
@@ -18,6 +19,8 @@ namespace {
 
 /// The most that Kronrod's nodes are trusted to be better than Gauss's, in `estimate_errors`.
 constexpr double kLeastRatio = 0.05;
+
+constexpr int64_t kKronrodNodes = 15;
 
 /// So many times what the last place of one number costs may rounding cost altogether.
 constexpr double kRoundings = 16;
@@ -38,6 +41,8 @@ void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const Pat
                    inputs.scalar_type(), " like inputs, got ", baselines.scalar_type());
   TORCH_CHECK_VALUE(options.max_rows >= 0, "internal_batch_size: expected at least 1, got ",
                     options.max_rows);
+  TORCH_CHECK_VALUE(options.max_bytes >= 0, "max_memory: expected a positive size, got ",
+                    options.max_bytes);
   check_finite(inputs, "inputs");
   check_finite(baselines, "baselines");
 }
@@ -146,45 +151,84 @@ PathIntegral empty_result(const at::Tensor& inputs) {
           at::zeros({clips}, at::kLong), at::ones({clips}, at::kBool)};
 }
 
-/// Thrown by a worker's checkpoint once another worker has failed.
-struct Stopped {};
-
-/// Hands chunks of clips to workers, one per thread, until none is left.
-template <typename MakeRun, typename Work>
-void for_each_chunk(int64_t clips, int64_t chunk, bool parallel, const PathOptions& options,
-                    const MakeRun& make_run, const Work& work) {
-  const int64_t threads = parallel ? at::get_num_threads() : 1;
-  const int64_t workers = std::min<int64_t>(threads, (clips + chunk - 1) / chunk);
-  std::atomic<int64_t> next{0}, done{0};
+/// Runs `work(worker, checkpoint)` on several threads. When one fails, the others stop at their
+/// next checkpoint and its exception surfaces. Only worker 0 runs on the calling thread, so that it
+/// alone asks `caller` whether to stop.
+void on_threads(int64_t workers, const Checkpoint& caller,
+                const std::function<void(int64_t, const Checkpoint&)>& work) {
+  struct Stopped {};
   std::atomic<bool> stop{false};
   at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
     const c10::InferenceMode ordinary_mode(false);
     const at::NoGradGuard no_grad;
     for (int64_t worker = begin; worker < end; ++worker) try {
-        // Worker 0 runs on the calling thread: the only one that may talk to the caller.
-        auto run = make_run([&, worker] {
+        work(worker, [&stop, &caller, worker] {
           if (stop) throw Stopped();
-          if (worker == 0 && options.checkpoint) options.checkpoint();
+          if (worker == 0 && caller) caller();
         });
-        for (int64_t first; !stop && (first = next.fetch_add(chunk)) < clips;) {
-          const int64_t count = std::min(chunk, clips - first);
-          work(run, first, count);
-          done += count;
-          if (worker == 0 && options.progress) options.progress(done, clips);
-        }
       } catch (const Stopped&) {  // the other worker's exception tells why
       } catch (...) {
         stop = true;
         throw;
       }
   });
-  if (options.progress) options.progress(clips, clips);
 }
 
-/// As many clips at a time as fit into `rows`, but no fewer chunks than threads.
-int64_t chunk_size(int64_t clips, int64_t rows, int64_t nodes) {
-  const int64_t fair_share = (clips + at::get_num_threads() - 1) / at::get_num_threads();
-  return std::clamp<int64_t>(rows / std::max<int64_t>(nodes, 1), 1, fair_share);
+/// How to integrate: what differs between the rules.
+struct Rule {
+  int64_t rows_per_path;  // of one forward pass over all nodes
+  std::function<std::unique_ptr<Integrand>(int64_t rows, Checkpoint)> integrand;
+  /// Integrates over clips [first, first + count) with so many rows at a time.
+  std::function<void(Run&, int64_t rows, int64_t first, int64_t count, PathIntegral&)> chunk;
+  /// A chunk that needs as much memory as any.
+  decltype(chunk) worst_chunk;
+};
+
+/// As many clips at a time as fit into the rows of one pass, but no fewer chunks than threads; all
+/// within the memory allowed.
+Tiles choose_tiles(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
+                   const Rule& rule, int64_t rows_per_clip, const PathOptions& options) {
+  const int64_t clips = inputs.size(0), threads = at::get_num_threads();
+  Tiles tiles;
+  tiles.workers = inputs.is_cpu() && plan.is_parallel() ? threads : 1;
+  tiles.rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
+  tiles.chunk = std::clamp<int64_t>(tiles.rows / rows_per_clip, 1, (clips + threads - 1) / threads);
+  if (options.max_bytes == 0) return tiles;
+  const auto first = inputs.narrow(0, 0, 1), start = baselines.narrow(0, 0, 1);
+  return fit_into_memory(options.max_bytes, tiles, rows_per_clip, [&](int64_t count, int64_t rows) {
+    const at::NoGradGuard no_grad;
+    const auto samples = at::cat(std::vector<at::Tensor>(count, first));
+    const auto starts =
+        options.mean_over_baselines ? baselines : at::cat(std::vector<at::Tensor>(count, start));
+    auto result = empty_result(samples);
+    Run run(plan, samples, starts, rule.integrand(rows, options.checkpoint), options);
+    rule.worst_chunk(run, rows, 0, count, result);
+  });
+}
+
+/// Hands chunks of clips to workers, one per thread, until none is left.
+PathIntegral integrate(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
+                       const Rule& rule, const PathOptions& options) {
+  const int64_t clips = inputs.size(0);
+  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
+  const auto tiles =
+      choose_tiles(plan, inputs, baselines, rule, rule.rows_per_path * each, options);
+  const int64_t workers = std::min(tiles.workers, (clips + tiles.chunk - 1) / tiles.chunk);
+  auto result = empty_result(inputs);
+  std::atomic<int64_t> next{0}, done{0};
+  on_threads(workers, options.checkpoint, [&](int64_t worker, const Checkpoint& checkpoint) {
+    Run run(plan, inputs, baselines, rule.integrand(tiles.rows, checkpoint), options);
+    for (int64_t first; (first = next.fetch_add(tiles.chunk)) < clips;) {
+      checkpoint();
+      const int64_t count = std::min(tiles.chunk, clips - first);
+      rule.chunk(run, tiles.rows, first, count, result);
+      done += count;
+      if (worker == 0 && options.progress) options.progress(done, clips);
+    }
+  });
+  if (options.progress) options.progress(clips, clips);
+  check_finite(result.delta, "model output or gradient");
+  return result;
 }
 
 /// A part of one clip's path, from alpha = a to alpha = b.
@@ -414,63 +458,74 @@ class Refinement {
   std::vector<int64_t> spent_;
 };
 
+/// The same nodes for all clips.
+Rule fixed_rule(const PathPlan& plan, const at::Tensor& nodes, const at::Tensor& weights) {
+  const auto chunk = [=](Run& run, int64_t, int64_t first, int64_t count, PathIntegral& result) {
+    const auto paths = run.paths(first, count);
+    const auto sums = run.integrand().gradient_sums(paths.start, paths.difference, nodes, weights);
+    run.finish(paths, sums[0], first, result);
+  };
+  const auto integrand = [&plan](int64_t rows, Checkpoint checkpoint) {
+    return plan.integrand(rows, std::move(checkpoint));
+  };
+  return {nodes.size(0), integrand, chunk, chunk};
+}
+
 /// The fixed rule for a single clip: its nodes are spread over the threads instead.
-template <typename MakeIntegrand>
-void integrate_one_clip(Run& run, const at::Tensor& nodes, const at::Tensor& weights,
-                        const MakeIntegrand& make_integrand, const Checkpoint& checkpoint,
-                        PathIntegral& result) {
+PathIntegral integrate_one_clip(const PathPlan& plan, const at::Tensor& inputs,
+                                const at::Tensor& baselines, const at::Tensor& nodes,
+                                const at::Tensor& weights, const PathOptions& options) {
+  const at::NoGradGuard no_grad;
+  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
+  auto result = empty_result(inputs);
+  Run run(plan, inputs, baselines, plan.integrand(rows), options);
   const auto paths = run.paths(0, 1);
   const int64_t count = nodes.size(0), parts = std::min<int64_t>(at::get_num_threads(), count);
   std::vector<at::Tensor> sums(parts);
-  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    const c10::InferenceMode ordinary_mode(false);
-    const at::NoGradGuard no_grad;
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t from = count * part / parts, width = count * (part + 1) / parts - from;
-      const auto integrand = make_integrand(part == 0 ? checkpoint : Checkpoint());
-      sums[part] =
-          integrand->gradient_sums(paths.start, paths.difference, nodes.narrow(0, from, width),
-                                   weights.narrow(1, from, width));
-    }
+  on_threads(parts, options.checkpoint, [&](int64_t part, const Checkpoint& checkpoint) {
+    const int64_t from = count * part / parts, width = count * (part + 1) / parts - from;
+    sums[part] = plan.integrand(rows, checkpoint)
+                     ->gradient_sums(paths.start, paths.difference, nodes.narrow(0, from, width),
+                                     weights.narrow(1, from, width));
   });
   for (int64_t part = 1; part < parts; ++part) sums[0] = sums[0] + sums[part];
   run.finish(paths, sums[0][0], 0, result);
-}
-
-/// The fixed rule, by whatever integrand.
-template <typename MakeIntegrand>
-PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
-                                const at::Tensor& baselines, const Quadrature& rule, int64_t rows,
-                                const PathOptions& options, const MakeIntegrand& make_integrand) {
-  const c10::InferenceMode ordinary_mode(false);
-  check_path(inputs, baselines, options);
-  const auto nodes = at::tensor(rule.nodes, at::kDouble).to(inputs.options());
-  const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
-  const int64_t clips = inputs.size(0), count = nodes.size(0);
-  auto result = empty_result(inputs);
-  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
-  result.nodes.fill_(count * each);
-  const bool parallel = inputs.is_cpu() && plan.is_parallel();
-  if (clips == 1 && each == 1 && parallel) {
-    const at::NoGradGuard no_grad;
-    Run run(plan, inputs, baselines, make_integrand(options.checkpoint), options);
-    integrate_one_clip(run, nodes, weights, make_integrand, options.checkpoint, result);
-    if (options.progress) options.progress(1, 1);
-  } else {
-    for_each_chunk(
-        clips, chunk_size(clips, rows, count * each), parallel, options,
-        [&](Checkpoint checkpoint) {
-          return Run(plan, inputs, baselines, make_integrand(std::move(checkpoint)), options);
-        },
-        [&](Run& run, int64_t first, int64_t width) {
-          const auto paths = run.paths(first, width);
-          const auto sums =
-              run.integrand().gradient_sums(paths.start, paths.difference, nodes, weights);
-          run.finish(paths, sums[0], first, result);
-        });
-  }
+  if (options.progress) options.progress(1, 1);
   check_finite(result.delta, "model output or gradient");
   return result;
+}
+
+/// As many nodes as each clip needs.
+Rule adaptive_rule(const PathPlan& plan, const Tolerance& tolerance) {
+  const auto chunk_to = [](const Tolerance& tolerance) {
+    return [=](Run& run, int64_t rows, int64_t first, int64_t count, PathIntegral& result) {
+      const auto paths = run.paths(first, count);
+      check_finite(paths.end_value - paths.start_value, "model output");
+      Refinement refinement(run.integrand(), paths, tolerance,
+                            std::max<int64_t>(1, rows / kKronrodNodes));
+      refinement.run();
+      run.finish(paths, refinement.mean_gradient(), first, result);
+      const int64_t each = paths.difference.size(0) / count;
+      for (int64_t path = 0; path < count * each; ++path) {
+        const int64_t clip = first + path / each;
+        result.nodes[clip] += refinement.nodes(path);
+        if (!refinement.converged(path)) result.converged[clip] = false;
+      }
+    };
+  };
+  const auto integrand = [&plan](int64_t rows, Checkpoint checkpoint) {
+    return plan.integrand(rows, std::move(checkpoint));
+  };
+  // No clip meets this tolerance: the measured chunk bisects.
+  const Tolerance never{std::numeric_limits<double>::min(), 3 * kKronrodNodes};
+  return {kKronrodNodes, integrand, chunk_to(tolerance), chunk_to(never)};
+}
+
+/// The integral in closed form: one evaluation, whatever the nodes.
+Rule closed_form_rule(const PathPlan& plan, const at::Tensor& like) {
+  auto rule = fixed_rule(plan, at::zeros({1}, like.options()), at::ones({1, 1}, like.options()));
+  rule.integrand = [&plan](int64_t, const Checkpoint&) { return plan.closed_form(); };
+  return rule;
 }
 
 }  // namespace
@@ -478,51 +533,30 @@ PathIntegral integrate_at_nodes(const PathPlan& plan, const at::Tensor& inputs,
 PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
                             const at::Tensor& baselines, const Quadrature& rule,
                             const PathOptions& options) {
-  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  return integrate_at_nodes(
-      plan, inputs, baselines, rule, rows, options,
-      [&](Checkpoint checkpoint) { return plan.integrand(rows, std::move(checkpoint)); });
+  const c10::InferenceMode ordinary_mode(false);
+  check_path(inputs, baselines, options);
+  const auto nodes = at::tensor(rule.nodes, at::kDouble).to(inputs.options());
+  const auto weights = at::tensor(rule.weights, at::kDouble).to(inputs.options()).unsqueeze(0);
+  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
+  const bool one = inputs.size(0) == 1 && each == 1 && options.max_bytes == 0;
+  auto result = one && inputs.is_cpu() && plan.is_parallel()
+                    ? integrate_one_clip(plan, inputs, baselines, nodes, weights, options)
+                    : integrate(plan, inputs, baselines, fixed_rule(plan, nodes, weights), options);
+  result.nodes.fill_(nodes.size(0) * each);
+  return result;
 }
 
 PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& inputs,
                                        const at::Tensor& baselines, const Tolerance& tolerance,
                                        const PathOptions& options) {
-  TORCH_CHECK_VALUE(tolerance.tol > 0, "tol: expected a positive number, got ", tolerance.tol);
-  TORCH_CHECK_VALUE(tolerance.max_nodes >= 15, "max_nodes: expected at least 15, got ",
-                    tolerance.max_nodes);
-  if (plan.closed_form()) {
-    auto result =
-        integrate_at_nodes(plan, inputs, baselines, gauss_legendre(1), plan.good_rows(), options,
-                           [&](const Checkpoint&) { return plan.closed_form(); });
-    result.nodes.zero_();
-    return result;
-  }
   const c10::InferenceMode ordinary_mode(false);
+  TORCH_CHECK_VALUE(tolerance.tol > 0, "tol: expected a positive number, got ", tolerance.tol);
+  TORCH_CHECK_VALUE(tolerance.max_nodes >= kKronrodNodes, "max_nodes: expected at least ",
+                    kKronrodNodes, ", got ", tolerance.max_nodes);
   check_path(inputs, baselines, options);
-  const int64_t rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  const int64_t each = options.mean_over_baselines ? baselines.size(0) : 1;
-  const int64_t batch = std::max<int64_t>(1, rows / 15);
-  const int64_t chunk = chunk_size(inputs.size(0), batch, each);
-  auto result = empty_result(inputs);
-  for_each_chunk(
-      inputs.size(0), chunk, inputs.is_cpu() && plan.is_parallel(), options,
-      [&](Checkpoint checkpoint) {
-        return Run(plan, inputs, baselines, plan.integrand(rows, std::move(checkpoint)), options);
-      },
-      [&](Run& run, int64_t first, int64_t width) {
-        const auto paths = run.paths(first, width);
-        check_finite(paths.end_value - paths.start_value, "model output");
-        Refinement refinement(run.integrand(), paths, tolerance, batch);
-        refinement.run();
-        run.finish(paths, refinement.mean_gradient(), first, result);
-        for (int64_t path = 0; path < width * each; ++path) {
-          const int64_t clip = first + path / each;
-          result.nodes[clip] += refinement.nodes(path);
-          if (!refinement.converged(path)) result.converged[clip] = false;
-        }
-      });
-  check_finite(result.delta, "model output or gradient");
-  return result;
+  const auto rule =
+      plan.closed_form() ? closed_form_rule(plan, inputs) : adaptive_rule(plan, tolerance);
+  return integrate(plan, inputs, baselines, rule, options);
 }
 
 }  // namespace fastexai

@@ -21,6 +21,8 @@ struct PathOptions {
   bool multiply_by_inputs = true;    // false: the mean gradient itself
   bool mean_over_baselines = false;  // true: each clip from all baselines, averaged
   int64_t max_rows = 0;  // rows (clips x nodes) of one forward pass; 0: what suits the caches
+  /// Memory on top of the inputs and the result, in bytes; 0: as much as `max_rows` needs.
+  int64_t max_bytes = 0;
   /// Called on the calling thread with (clips done, clips in all); may throw to stop the run.
   std::function<void(int64_t, int64_t)> progress;
   /// Called on the calling thread between forward passes; may throw to stop the run.
