@@ -122,9 +122,14 @@ class Run {
       const auto from = own_baselines(first, count);
       for (int64_t k = 0; k < each; ++k) {
         const auto mean = pull_back(gradients.select(1, k), k + 1 < each);
-        const auto moved = paths.leaf.detach() - (shared_ ? from.narrow(0, k, 1) : from);
-        attribution.addcmul_(mean, moved, 1.0 / static_cast<double>(each));
+        const auto start = shared_ ? from.narrow(0, k, 1) : from;
+        if (k == 0) {  // large tensors are written where they belong: a temporary costs page faults
+          at::sub_out(attribution, paths.leaf.detach(), start).mul_(mean);
+        } else {
+          attribution.addcmul_(mean, paths.leaf.detach() - start);
+        }
       }
+      if (each > 1) attribution.div_(each);
     } else {
       attribution.copy_(pull_back(gradients.mean(1), false));
     }
@@ -147,7 +152,7 @@ class Run {
 
 PathIntegral empty_result(const at::Tensor& inputs) {
   const int64_t clips = inputs.size(0);
-  return {at::zeros(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
+  return {at::empty(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
           at::zeros({clips}, at::kLong), at::ones({clips}, at::kBool)};
 }
 
