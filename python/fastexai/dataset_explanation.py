@@ -24,6 +24,7 @@ __all__ = ["DatasetExplanation"]
 Floats = NDArray[np.float64]
 
 _FORMAT = "1"
+_PARTS = ("face", "weights", "drawn")  # of Moments, besides its sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq: arrays have no single truth value
@@ -52,9 +53,6 @@ class DatasetExplanation:
         The model's output there.
     n_steps : int or None
         Gauss-Legendre nodes per path, where so many were asked for.
-    by_clip : ndarray, shape (N, L, 3), float32, or None
-        Every clip's attributions summed over time, for `ranking_interval`: 5.6 kB a clip of 468
-        landmarks (10,000 clips: 56 MB), all that grows with the data set.
     tol : float or None
         The relative error, where that was asked for.
     """
@@ -68,7 +66,6 @@ class DatasetExplanation:
     baselines: NDArray[np.float32]
     baseline_output: Floats
     n_steps: int | None
-    by_clip: NDArray[np.float32] | None
     tol: float | None = None
 
     @classmethod
@@ -85,7 +82,6 @@ class DatasetExplanation:
         tol: float | None = None,
         shown: ArrayLike | None = None,
         emotion: str = "",
-        keep_clips: bool = True,
     ) -> Self:
         """Summarise attributions that were computed elsewhere.
 
@@ -95,8 +91,6 @@ class DatasetExplanation:
             Normalised landmarks, and their attributions averaged over baselines.
         shown : array_like, shape (N,), optional
             By default, where the output is positive.
-        keep_clips : bool
-            Keep ``by_clip``.
 
         The others are the attributes of that name.
 
@@ -125,14 +119,13 @@ class DatasetExplanation:
             baseline_output=np.asarray(baseline_output, dtype=np.float64),
             n_steps=n_steps,
             tol=tol,
-            by_clip=values.sum(1).astype(np.float32) if keep_clips else None,
         )
 
     @classmethod
     def combine(cls, explanations: Iterable[DatasetExplanation]) -> DatasetExplanation:
         """Explain the union of disjoint data sets; the clips are in the order given.
 
-        Memory is that of one explanation and the result. ``by_clip`` is kept where all have it.
+        Memory is that of one explanation and the result.
 
         Raises
         ------
@@ -144,12 +137,12 @@ class DatasetExplanation:
         if first is None:
             raise ValueError("explanations: expected at least one, got none")
         present, absent = first.present, first.absent
-        per_clip = [(first.shown, first.output, first.completeness_error, first.by_clip)]
+        per_clip = [(first.shown, first.output, first.completeness_error)]
         for part in parts:
             _check_alike(first, part)
             present, absent = present + part.present, absent + part.absent
-            per_clip.append((part.shown, part.output, part.completeness_error, part.by_clip))
-        shown, output, error, by_clip = zip(*per_clip, strict=True)
+            per_clip.append((part.shown, part.output, part.completeness_error))
+        shown, output, error = zip(*per_clip, strict=True)
         return replace(
             first,
             present=present,
@@ -157,7 +150,6 @@ class DatasetExplanation:
             shown=np.concatenate(shown),
             output=np.concatenate(output),
             completeness_error=np.concatenate(error),
-            by_clip=None if any(c is None for c in by_clip) else np.concatenate(by_clip),
         )
 
     def __add__(self, other: DatasetExplanation) -> DatasetExplanation:
@@ -271,22 +263,13 @@ class DatasetExplanation:
             table[column.__name__] = column(group, by)
         return table
 
-    def ranking_interval(
-        self, *, level: float = 0.95, repeats: int = 200, seed: int = 0
-    ) -> pd.DataFrame:
-        """Say how far the ranking depends on the clips at hand, by the bootstrap.
-
-        Clips are drawn anew with replacement, of either kind as many as there are, and ranked
-        again.
+    def ranking_interval(self, *, level: float = 0.95) -> pd.DataFrame:
+        """Say how far the ranking depends on the clips at hand, by the bootstrap over clips.
 
         Parameters
         ----------
         level : float
-            Share of the repeats that the interval covers, 0 to 1.
-        repeats : int
-            How often to draw.
-        seed : int
-            Of the draws.
+            Share of the replicates that the interval covers, 0 to 1.
 
         Returns
         -------
@@ -297,20 +280,13 @@ class DatasetExplanation:
         Raises
         ------
         ValueError
-            If ``by_clip`` was dropped, or ``level`` or ``repeats`` is out of range.
+            If ``level`` is out of range.
         """
-        if self.by_clip is None:
-            raise ValueError("by_clip: expected an explanation with keep_clips=True, got none kept")
         if not 0 < level < 1:
             raise ValueError(f"level: expected a number between 0 and 1, got {level}")
-        if repeats < 1:
-            raise ValueError(f"repeats: expected at least 1, got {repeats}")
-        generator = np.random.default_rng(seed)
-        means = [
-            _bootstrap_means(clips, repeats, generator)
-            for clips in (self.by_clip[self.shown], self.by_clip[~self.shown])
-            if len(clips)
-        ]
+        groups = [group for group in (self.present, self.absent) if group.count]
+        full = np.all([group.weights > 0 for group in groups], axis=0)  # drew of every kind
+        means = [group.drawn[full] / group.weights[full, None, None] for group in groups]
         contrasts = means[0] - means[1] if len(means) == 2 else means[0]
         drawn = np.stack([_ranks(relevance) for relevance in np.abs(contrasts).sum(2)])
         tail = (1 - level) / 2
@@ -359,10 +335,9 @@ class DatasetExplanation:
             name: getattr(self, name)
             for name in ("shown", "output", "completeness_error", "baselines", "baseline_output")
         }
-        if self.by_clip is not None:
-            arrays["by_clip"] = self.by_clip
         for name, group in (("present", self.present), ("absent", self.absent)):
-            arrays[f"{name}.face"] = group.face
+            for part in _PARTS:
+                arrays[f"{name}.{part}"] = getattr(group, part)
             arrays |= {f"{name}.{level}": sums for level, sums in group.sums.items()}
         return arrays
 
@@ -388,14 +363,14 @@ class DatasetExplanation:
         for group, count in about["counts"].items():
             names = [name for name in arrays if name.startswith(f"{group}.")]
             sums = {name.removeprefix(f"{group}."): arrays.pop(name) for name in names}
-            groups[group] = Moments(count, sums.pop("face"), sums)
+            parts = {part: sums.pop(part) for part in _PARTS}
+            groups[group] = Moments(count, sums=sums, **parts)
         return cls(
             emotion=about["emotion"],
             n_steps=about["n_steps"],
             tol=about["tol"],
             present=groups["present"],
             absent=groups["absent"],
-            by_clip=arrays.pop("by_clip", None),
             **arrays,
         )
 
@@ -406,18 +381,6 @@ class DatasetExplanation:
             f"{landmarks} landmarks, {len(self.baselines)} baselines, {self.quadrature}, "
             f"completeness error <= {self.completeness_error.max():.1e})"
         )
-
-
-def _bootstrap_means(
-    clips: NDArray[np.float32], repeats: int, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Means (repeats, L, 3) of clips (N, L, 3) that are drawn with replacement."""
-    count = len(clips)
-    even = np.full(count, 1 / count)
-    draws = np.stack([generator.multinomial(count, even) for _ in range(repeats)])
-    # One product instead of so many gathers; float32 is the precision of the attributions anyway.
-    means = (draws / count).astype(np.float32) @ clips.reshape(count, -1)
-    return means.reshape(repeats, *clips.shape[1:])
 
 
 def _ranks(relevance: NDArray[np.floating[Any]]) -> NDArray[np.intp]:

@@ -31,7 +31,6 @@ def explain_dataset(
     emotion: str | None = None,
     tol: float = 1e-2,
     n_steps: int | None = None,
-    keep_clips: bool = True,
     progress: Callable[[int, int], object] | None = None,
 ) -> DatasetExplanation:
     """Attribute every clip from every baseline, in bounded memory, and aggregate.
@@ -53,9 +52,6 @@ def explain_dataset(
         As many nodes as each clip needs for this relative error (`integrated_gradients`).
     n_steps : int, optional
         Instead of ``tol``: so many Gauss-Legendre nodes for every clip, whatever the error.
-    keep_clips : bool
-        Keep what `DatasetExplanation.ranking_interval` needs, 5.6 kB a clip. Without it, 16 bytes a
-        clip are kept.
     progress : callable, optional
         Called with (clips done, clips in all).
 
@@ -81,7 +77,7 @@ def explain_dataset(
         for batch in _batches(clips, frames, alignment):
             _check_finite("clips", "clip", batch, done)
             own = None if shown is None else shown[done : done + len(batch)]
-            part = _explain(ig, batch, starts, tol, n_steps, own, emotion, keep_clips)
+            part = _explain(ig, batch, starts, tol, n_steps, own, emotion)
             done += len(batch)
             yield part
             if progress is not None:
@@ -133,7 +129,6 @@ def _explain(
     n_steps: int | None,
     shown: NDArray[np.bool_] | None,
     emotion: str,
-    keep_clips: bool,
 ) -> DatasetExplanation:
     """Explain one batch, by the mean over baselines."""
     inputs, starts = torch.from_numpy(clips), torch.from_numpy(baselines)
@@ -151,7 +146,6 @@ def _explain(
         n_steps=n_steps,
         shown=shown,
         emotion=emotion,
-        keep_clips=keep_clips,
     )
 
 

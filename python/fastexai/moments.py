@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from fastexai import mesh
 
-__all__ = ["Level", "Moments", "row_names"]
+__all__ = ["REPLICATES", "Level", "Moments", "row_names"]
+
+REPLICATES = 200  # of the bootstrap
 
 Level = Literal["landmark", "frame", "coordinate", "region"]
 Floats = NDArray[np.float64]
@@ -33,11 +36,19 @@ class Moments:
     sums : dict of str to ndarray, shape (3, ...), float64
         At each level ("cell", which is (T, L, 3), or one of `Level`) a clip has the sum of its
         attributions there: these sums, their squares and their absolute values, summed over clips.
+    weights : ndarray, shape (REPLICATES,), float64
+        How often clips were drawn for each replicate of the bootstrap. Every clip draws its own
+        number of times from the Poisson distribution of mean 1 (Hanley & MacGibbon, 2006), so that
+        no clip need be kept; what it draws depends on its landmarks alone.
+    drawn : ndarray, shape (REPLICATES, L, 3), float64
+        Attributions summed over time and over the clips drawn.
     """
 
     count: int
     face: Floats
     sums: Mapping[str, Floats]
+    weights: Floats
+    drawn: Floats
 
     @classmethod
     def of(cls, clips: NDArray[np.float32], attributions: Floats) -> Self:
@@ -47,11 +58,20 @@ class Moments:
             name: np.stack([v.sum(0), np.square(v).sum(0), np.abs(v).sum(0)])
             for name, v in levels.items()
         }
-        return cls(len(clips), clips.sum(0, dtype=np.float64), sums)
+        draws = np.array([_draws(clip) for clip in clips], dtype=np.float64)
+        draws = draws.reshape(len(clips), REPLICATES)
+        drawn = np.tensordot(draws, attributions.sum(1), axes=(0, 0))
+        return cls(len(clips), clips.sum(0, dtype=np.float64), sums, draws.sum(0), drawn)
 
     def __add__(self, other: Moments) -> Moments:
         sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
-        return Moments(self.count + other.count, self.face + other.face, sums)
+        return Moments(
+            self.count + other.count,
+            self.face + other.face,
+            sums,
+            self.weights + other.weights,
+            self.drawn + other.drawn,
+        )
 
     def mean(self, level: str) -> Floats:
         """Return the mean over clips."""
@@ -73,6 +93,13 @@ class Moments:
     def standard_error(self, level: str) -> Floats:
         """Return the standard error of `mean`; NaN of a single clip."""
         return np.asarray(self.std(level) / np.sqrt(self.count))
+
+
+def _draws(clip: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How often each replicate draws a clip; the same in every data set that holds it."""
+    digest = hashlib.blake2b(np.ascontiguousarray(clip).tobytes(), digest_size=8).digest()
+    generator = np.random.default_rng(int.from_bytes(digest, "little"))
+    return generator.poisson(1, REPLICATES)
 
 
 def row_names(by: Level, frames: int, landmarks: int) -> pd.DataFrame:
