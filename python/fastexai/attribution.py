@@ -378,7 +378,7 @@ def integrated_gradients(
         See `IntegratedGradients.attribute`.
     tol : float
         Spend nodes on each sample until the completeness error and the estimated error of its
-        attributions are at most ``tol`` times |F(x) - F(baseline)|, or what rounding may cost: 16
+        attributions are at most ``tol`` times |F(x) - F(baseline)|, or what rounding may cost: 64
         times the larger of one machine epsilon of the outputs (at least of 1) and what the output
         changes by when the numbers it is computed from change in the last place.
     max_nodes : int

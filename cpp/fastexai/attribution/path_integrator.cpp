@@ -23,7 +23,7 @@ constexpr double kLeastRatio = 0.05;
 constexpr int64_t kKronrodNodes = 15;
 
 /// So many times what the last place of one number costs may rounding cost altogether.
-constexpr double kRoundings = 16;
+constexpr double kRoundings = 64;
 
 void check_path(const at::Tensor& inputs, const at::Tensor& baselines, const PathOptions& options) {
   check_floating(inputs, "inputs");
