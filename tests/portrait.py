@@ -70,3 +70,14 @@ def render_portrait(path, *, frames=60, size=(1280, 720), fps=30, blank=(), **mo
         poses.append(matrix)
     writer.release()
     return np.array(poses)
+
+
+def crowd_frame(faces, size=(640, 360)):
+    """Return a grey frame with a portrait at each (centre x, pixels high) of ``faces``."""
+    frame = np.full((size[1], size[0], 3), 128, np.uint8)
+    head = astronaut()[20:230, 124:324]
+    for centre, height in faces:
+        scaled = cv2.resize(head, (round(height * 200 / 210), height), interpolation=cv2.INTER_AREA)
+        top, left = (size[1] - height) // 2, round(centre - scaled.shape[1] / 2)
+        frame[top : top + height, left : left + scaled.shape[1]] = scaled
+    return frame

@@ -11,7 +11,7 @@ import pytest
 
 import fastexai as fx
 from fastexai import cli
-from portrait import render_portrait
+from portrait import crowd_frame, render_portrait
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object):
@@ -52,6 +52,38 @@ def test_extract_finds_the_face_in_every_frame(fastexai, portrait, tmp_path):
     assert code == 0
     assert "1 clips, 40 frames, 100.0% with a face" in out
     assert fx.LandmarkStore(tmp_path / "clips.parquet").table["detection_share"].tolist() == [1.0]
+
+
+def test_extract_lists_what_failed_and_goes_on(fastexai, portrait, tmp_path):
+    """A second call tries again what failed; the exit code says whether everything is there."""
+    broken, missing = tmp_path / "broken.mp4", tmp_path / "missing.mp4"
+    broken.write_bytes(b"no video")
+    words = ("extract", portrait, broken, missing, "-o", tmp_path / "s", "--max-seconds", 0.2)
+    code, out, err = fastexai(*words, "--label", "joy")
+    assert code == 1
+    assert "1 clips, 6 frames, 100.0% with a face" in out
+    failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert [line.split(":")[1].strip() for line in failed] == [str(broken), str(missing)]
+    assert fx.LandmarkStore(tmp_path / "s").table["label"].tolist() == ["joy"]
+    code, _, err = fastexai(*words[:-2], "--on-error", "raise")
+    assert code == 2
+    assert err.startswith(f"error: video: expected a video that can be decoded, got {broken}")
+    assert len(err.splitlines()) == 1
+
+
+def test_extract_takes_images_all_faces_and_extras(fastexai, tmp_path, monkeypatch):
+    (tmp_path / "12").mkdir()  # digits, but a folder and no camera
+    for number in range(3):
+        image = crowd_frame([(180, 220), (470, 180)])
+        cv2.imwrite(str(tmp_path / "12" / f"{number}.png"), image[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    options = ("--faces", "all", "--extra", "iris", "--extra", "head_pose", "--fps", 10)
+    code, out, _ = fastexai("extract", "12", "-o", "s", *options)
+    assert code == 0
+    assert "2 clips, 6 frames" in out
+    (clip, _) = fx.LandmarkStore("s")
+    assert (clip.fps, clip.iris.shape, clip.head_pose.shape) == (10.0, (3, 10, 3), (3, 4, 4))
+    assert clip.blendshapes is None
 
 
 def test_explain_names_landmarks_and_writes_json(fastexai, portrait, model, tmp_path):
@@ -113,7 +145,11 @@ def no_face(path: Path) -> None:
         ("missing file", "nowhere.mp4"),
         ("no video", "text.mp4"),
         ("no face", "no face"),
-        ("empty folder", "expected a folder with videos"),
+        ("empty folder", "expected a folder of images, got none"),
+        ("camera", "max_seconds: expected a number for a camera"),
+        ("on error", "on_error: expected 'skip' or 'raise', got 'stop'"),
+        ("faces", "faces: expected 'largest' or 'all', got 'two'"),
+        ("extra", "extras: expected some of"),
         ("no model", "model: expected a file written by export()"),
         ("sizes", "sizes: expected whole numbers"),
     ],
@@ -130,6 +166,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(fastexai, portrait, tmp_path, 
         "no video": ("extract", tmp_path / "text.mp4", "-o", out),
         "no face": ("extract", tmp_path / "grey.mp4", "-o", out),
         "empty folder": ("extract", tmp_path / "empty", "-o", out),
+        "camera": ("extract", "0", "-o", out),
+        "on error": ("extract", portrait, "-o", out, "--on-error", "stop"),
+        "faces": ("extract", portrait, "-o", out, "--faces", "two"),
+        "extra": ("extract", portrait, "-o", out, "--extra", "hair"),
         "no model": ("explain", portrait, "-m", tmp_path / "text.pt", "-o", out),
         "sizes": ("prune", tmp_path, "-e", "happiness", "-o", out, "--sizes", "a,b"),
     }

@@ -20,7 +20,7 @@ from torch import nn
 import fastexai as fx
 from fastexai import explanation, mesh
 from fastexai.explanation import DatasetExplanation, explain_dataset
-from fastexai.landmarks import ClipSet
+from fastexai.landmarks import ClipSet, Normalization
 from fastexai.store import LandmarkStore
 from fastexai.training import EmotionClassifier
 from fastexai.video import LandmarkClip
@@ -517,7 +517,7 @@ def store(tmp_path_factory):
 def test_a_store_is_read_in_batches_and_normalised_as_the_model_file_says(
     alignment, store, tmp_path, monkeypatch
 ):
-    clips = ClipSet.from_store(store, frames=4, alignment=alignment)
+    clips = ClipSet.from_store(store, frames=4, normalization=Normalization(alignment=alignment))
     clf = EmotionClassifier("joy", "randomized_bilstm", hidden=4).fit(clips)
     clf.export(tmp_path / "joy.pt")
     whole = explain_dataset(tmp_path / "joy.pt", clips, n_steps=NODES)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import fastexai as fx
+from fastexai import Normalization, OneEuro
 from fastexai.export import ModelMetadata, read_model, write_model
 from fastexai.model_loading import load_model
 from fastexai.training import EmotionClassifier
@@ -127,9 +128,17 @@ def test_metadata_says_what_the_model_is(small, few_clips, tmp_path):
     assert weights.keys() == small.network_.state_dict().keys()
 
 
-def test_metadata_names_the_normalisation_that_clips_get(exported):
-    alignment = inspect.signature(fx.ClipSet.from_clips).parameters["alignment"].default
-    assert read_model(exported)[0].alignment == alignment
+def test_metadata_names_the_normalisation_of_the_training_clips(few_clips, exported, tmp_path):
+    assert read_model(exported)[0].normalization == Normalization()
+    own = Normalization("eyes", OneEuro(), 3)
+    clf = fx.EmotionClassifier("happiness", "randomized_bilstm", hidden=4)
+    clf.fit(replace(few_clips, normalization=own)).export(tmp_path / "own.pt")
+    assert read_model(tmp_path / "own.pt")[0].normalization == own
+    assert fx.EmotionClassifier.load(tmp_path / "own.pt").normalization_ == own
+    with pytest.raises(
+        ValueError, match=r"clips: expected the model's Normalization\(alignment='eyes'"
+    ):
+        fx.explain_dataset(tmp_path / "own.pt", few_clips)
 
 
 def test_metadata_comes_back_as_it_was_given(tmp_path):
@@ -141,7 +150,7 @@ def test_metadata_comes_back_as_it_was_given(tmp_path):
         kept=[6, 0],
         hidden=2,
         classes=["no", "yes"],
-        alignment="eyes",
+        normalization=Normalization("eyes", OneEuro(beta=0.5), 2),
         versions={"a": "1"},
     )
     network, baselines = nn.Linear(3, 1).eval(), np.ones((2, 3, 7, 3), np.float32)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import fastexai as fx
 from fastexai import _core
-from fastexai.landmarks import normalize, prototypes, resample
+from fastexai.datasets import simulation
+from fastexai.landmarks import Normalization, OneEuro, fill_gaps, normalize, prototypes, resample
 from fastexai.video import LandmarkClip
 
 ALIGNMENTS = ("procrustes", "eyes")
@@ -325,7 +326,7 @@ def test_the_same_instants_give_the_same_clip_from_any_memory():
     landmarks = np.random.default_rng(7).normal(size=(9, 4, 3)).astype(np.float32)
     times = np.arange(9) * 0.25
     result = resample(landmarks, times, frames=9)
-    np.testing.assert_allclose(result, landmarks, rtol=0, atol=1e-6)  # a + (b - a) rounds
+    np.testing.assert_array_equal(result, landmarks)
     backwards = np.repeat(landmarks[::-1], 2, axis=0)[::-2]
     times.flags.writeable = False
     np.testing.assert_array_equal(resample(backwards, times, frames=9), result)
@@ -350,12 +351,258 @@ def test_one_frame_is_the_middle():
         ({"times": [0, 1, np.nan, 3]}, ValueError, "timestamps: .* got nan at frame 2"),
         ({"times": [0, 1, 2, np.inf]}, ValueError, "timestamps: .* got inf at frame 3"),
         ({"frames": 0}, ValueError, "frames: expected at least 1, got 0"),
+        ({"max_gap": -1}, ValueError, "max_gap: expected a number of frames from 0, got -1"),
     ],
 )
 def test_resample_says_what_it_takes(change, error, message):
-    given = {"landmarks": np.zeros((4, 5, 3)), "times": [0, 1, 2, 3], "frames": 2} | change
+    given = {"landmarks": np.zeros((4, 5, 3)), "times": [0, 1, 2, 3], "frames": 2, "max_gap": None}
+    given |= change
     with pytest.raises(error, match=f"^{message}"):
-        resample(given["landmarks"], given["times"], frames=given["frames"])
+        resample(
+            given["landmarks"], given["times"], frames=given["frames"], max_gap=given["max_gap"]
+        )
+
+
+def gaps_reference(landmarks, times, max_gap, instants=None):
+    """Every gap by itself: what is short enough is filled, in time; see `fill_gaps`."""
+    seen = np.isfinite(landmarks).all((1, 2))
+    instants = times if instants is None else instants
+    flat = landmarks[seen].reshape(seen.sum(), -1)
+    filled = np.stack([np.interp(instants, times[seen], path) for path in flat.T], 1)
+    first = 0
+    while first < len(times):
+        last = first
+        while last < len(times) and not seen[last]:
+            last += 1  # a gap: first to last - 1
+        if last - first > max_gap:
+            before = times[first - 1] if first else -np.inf
+            after = times[last] if last < len(times) else np.inf
+            filled[(before < instants) & (instants < after)] = np.nan
+        first = last + 1
+    return filled.reshape(len(instants), *landmarks.shape[1:])
+
+
+@dtypes
+@given(clip=timed_clips(), max_gap=st.integers(0, 12))
+def test_filling_gaps_agrees_with_its_definition(dtype, clip, max_gap):
+    landmarks, times, seen = clip
+    landmarks = landmarks.astype(dtype)
+    filled = fill_gaps(landmarks, times, max_gap=max_gap)
+    assert filled.dtype == dtype
+    np.testing.assert_array_equal(filled[seen], landmarks[seen])
+    expected = gaps_reference(landmarks, times, max_gap)
+    atol = 1e-6 if dtype is np.float32 else 1e-12  # as in test_resampling_agrees_with_interp
+    np.testing.assert_allclose(filled, expected, rtol=0, atol=atol)
+
+
+@given(clip=timed_clips(), max_gap=st.integers(0, 12), frames=st.integers(2, 40))
+def test_resampling_leaves_longer_gaps_open(clip, max_gap, frames):
+    landmarks, times, _ = clip
+    instants = np.linspace(times[0], times[-1], frames)
+    expected = gaps_reference(landmarks, times, max_gap, instants)
+    # An instant that is a frame's but for rounding may be on either side of a gap's edge.
+    clear = np.abs(instants[:, None] - times).min(1) > 1e-7
+    clear[[0, -1]] = True
+    result = resample(landmarks, times, frames=frames, max_gap=max_gap)
+    np.testing.assert_allclose(result[clear], expected[clear], rtol=0, atol=1e-12)
+
+
+@given(seed=seeds, seen=st.lists(st.booleans(), min_size=2, max_size=20).filter(any))
+def test_filling_is_resampling_at_the_own_instants(seed, seen):
+    landmarks = np.random.default_rng(seed).normal(size=(len(seen), 4, 3))
+    landmarks[~np.array(seen)] = np.nan
+    times = 1e3 + np.arange(len(seen)) / 29.97
+    for max_gap in (0, 1, 3, 20):
+        filled = fill_gaps(landmarks, times, max_gap=max_gap)
+        resampled = resample(landmarks, times, frames=len(seen), max_gap=max_gap)
+        np.testing.assert_allclose(filled, resampled, rtol=0, atol=1e-9)  # of 30 ms at 1000 s
+
+
+def test_a_gap_is_filled_by_the_line_between_its_neighbours():
+    times = np.array([0.0, 1.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    landmarks = (
+        np.ones((7, 2, 3)) * np.array([0.0, np.nan, 8.0, 9.0, np.nan, np.nan, 3.0])[:, None, None]
+    )
+    filled = fill_gaps(landmarks, times, max_gap=1)
+    np.testing.assert_allclose(filled[:, 0, 0], [0, 2, 8, 9, np.nan, np.nan, 3])
+    filled = fill_gaps(landmarks, times, max_gap=2)
+    np.testing.assert_allclose(filled[:, 0, 0], [0, 2, 8, 9, 7, 5, 3])
+
+
+def test_ends_are_held_as_far_as_gaps_are_filled():
+    landmarks = np.full((7, 1, 3), np.nan)
+    landmarks[1], landmarks[4] = 10, 40
+    filled = fill_gaps(landmarks, np.arange(7), max_gap=1)[:, 0, 0]
+    np.testing.assert_allclose(filled, [10, 10, np.nan, np.nan, 40, np.nan, np.nan])
+    filled = fill_gaps(landmarks, np.arange(7), max_gap=2)[:, 0, 0]
+    np.testing.assert_allclose(filled, [10, 10, 20, 30, 40, 40, 40])
+
+
+@given(clip=timed_clips(), max_gap=st.integers(0, 12))
+def test_filling_twice_changes_nothing_more(clip, max_gap):
+    landmarks, times, _ = clip
+    once = fill_gaps(landmarks, times, max_gap=max_gap)
+    np.testing.assert_array_equal(fill_gaps(once, times, max_gap=max_gap), once)
+
+
+def test_a_clip_without_a_face_stays_without_one():
+    assert np.isnan(fill_gaps(np.full((3, 2, 3), np.nan), np.arange(3), max_gap=9)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_no_number_makes_a_frame_undetected(value):
+    landmarks = np.arange(3.0)[:, None, None] * np.ones((1, 4, 3))
+    landmarks[1, 2, 0] = value
+    assert np.isnan(fill_gaps(landmarks, np.arange(3), max_gap=0)[1]).all()
+    np.testing.assert_array_equal(fill_gaps(landmarks, np.arange(3), max_gap=1)[1], np.ones((4, 3)))
+    assert np.isnan(OneEuro().smooth(landmarks, np.arange(3))[1]).all()
+
+
+@pytest.mark.parametrize("step", [lambda x, t: fill_gaps(x, t, max_gap=1), OneEuro().smooth])
+@pytest.mark.parametrize(
+    ("landmarks", "times", "error", "message"),
+    [
+        (np.zeros((4, 5, 2)), range(4), ValueError, r"landmarks: expected \(\.\.\., L, 3\), got"),
+        (np.zeros((4, 3)), range(4), ValueError, r"landmarks: expected \(T, L, 3\), got"),
+        (np.zeros((4, 5, 3), int), range(4), TypeError, "landmarks: expected float32 or float64"),
+        (np.zeros((4, 5, 3)), range(3), ValueError, r"timestamps: expected \(4,\), got \[3\]"),
+        (np.zeros((4, 5, 3)), [0, 2, 1, 3], ValueError, "timestamps: expected strictly increasing"),
+    ],
+)
+def test_steps_in_time_say_what_they_take(step, landmarks, times, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        step(landmarks, times)
+
+
+def test_filling_takes_a_gap_from_0():
+    with pytest.raises(ValueError, match="^max_gap: expected a number of frames from 0, got -1"):
+        fill_gaps(np.zeros((2, 1, 3)), [0, 1], max_gap=-1)
+
+
+def one_euro_reference(values, times, filt):
+    """Casiez et al. 2012, algorithms 1 and 2, for one coordinate; None is no value."""
+
+    def alpha(elapsed, cutoff):
+        tau = 1 / (2 * np.pi * cutoff)
+        return 1 / (1 + tau / elapsed)
+
+    result, last = [], None
+    for x, time in zip(values, times, strict=True):
+        if x is None:
+            result.append(np.nan)
+            continue
+        if last is None:
+            hatx, hatdx = x, 0.0
+        else:
+            elapsed = time - last
+            a = alpha(elapsed, filt.derivative_cutoff)
+            hatdx = a * (x - hatx) / elapsed + (1 - a) * hatdx
+            a = alpha(elapsed, filt.min_cutoff + filt.beta * abs(hatdx))
+            hatx = a * x + (1 - a) * hatx
+        last = time
+        result.append(hatx)
+    return result
+
+
+filters = st.builds(OneEuro, st.floats(0.1, 20), st.floats(0, 20), st.floats(0.1, 20))
+
+
+@dtypes
+@given(clip=timed_clips(), filt=filters)
+def test_smoothing_agrees_with_the_paper(dtype, clip, filt):
+    landmarks, times, seen = clip
+    landmarks = landmarks.astype(dtype)
+    result = filt.smooth(landmarks, times)
+    assert result.dtype == dtype
+    for path, smoothed in zip(landmarks.reshape(-1, 9).T, result.reshape(-1, 9).T, strict=True):
+        values = [float(x) if known else None for x, known in zip(path, seen, strict=True)]
+        expected = one_euro_reference(values, times, filt)
+        # The filter averages: it keeps what rounding adds, and adds a rounding each frame.
+        atol = 2e-5 if dtype is np.float32 else 1e-12
+        np.testing.assert_allclose(smoothed, expected, rtol=0, atol=atol)
+
+
+@given(clip=timed_clips(), filt=filters, shift=st.floats(-5, 5))
+def test_smoothing_does_not_depend_on_the_place(clip, filt, shift):
+    landmarks, times, _ = clip
+    one, other = filt.smooth(landmarks, times), filt.smooth(landmarks + shift, times)
+    np.testing.assert_allclose(one + shift, other, rtol=0, atol=1e-12)
+
+
+@given(clip=timed_clips(), filt=filters)
+def test_smoothing_stays_within_what_was_seen(clip, filt):
+    landmarks, times, seen = clip
+    smoothed = filt.smooth(landmarks, times)[seen]
+    assert (smoothed <= landmarks[seen].max(0) + 1e-12).all()
+    assert (smoothed >= landmarks[seen].min(0) - 1e-12).all()
+    np.testing.assert_array_equal(smoothed[0], landmarks[seen][0])
+
+
+def test_smoothing_calms_what_rests_and_follows_what_moves():
+    rng = np.random.default_rng(11)
+    times = np.arange(200) / 30
+    noise = rng.normal(0, 0.005, (200, 10, 3))
+    resting = OneEuro().smooth(noise, times)
+    assert resting[50:].std() < 0.6 * noise[50:].std()
+    moving = (
+        times[:, None, None] * np.ones((1, 10, 3)) + noise
+    )  # one inter-ocular distance a second
+    lag = {
+        beta: (moving - OneEuro(beta=beta).smooth(moving, times))[50:].mean() for beta in (0, 10)
+    }
+    assert abs(lag[10]) < 0.25 * abs(lag[0])
+
+
+def test_smoothing_brings_simulated_clips_nearer_to_the_truth(monkeypatch):
+    seen = fx.datasets.simulate_landmarks(40, seed=5).clips
+    draw = simulation.draw_jitter
+    monkeypatch.setattr(simulation, "draw_jitter", lambda rng, frames: 0 * draw(rng, frames))
+    truth = fx.datasets.simulate_landmarks(40, seed=5).clips
+
+    def error(step):
+        return np.mean(
+            [
+                np.nanmean(
+                    (step(normalize(a.landmarks), a.timestamps) - normalize(b.landmarks)) ** 2
+                )
+                for a, b in zip(seen, truth, strict=True)
+            ]
+        )
+
+    assert error(OneEuro().smooth) < (2 / 3 * 1.1) ** 2 * error(lambda landmarks, _: landmarks)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_cutoff": 0}, "min_cutoff: expected a positive number of hertz, got 0"),
+        ({"min_cutoff": np.inf}, "min_cutoff: expected a positive number of hertz, got inf"),
+        ({"beta": -1}, "beta: expected a number from 0, got -1"),
+        ({"beta": np.nan}, "beta: expected a number from 0, got nan"),
+        ({"derivative_cutoff": -2}, "derivative_cutoff: expected a positive number of hertz"),
+    ],
+)
+def test_smoothing_says_what_it_takes(values, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        OneEuro(**values).smooth(np.zeros((2, 1, 3)), [0, 1])
+    with pytest.raises(ValueError, match=f"^{message}"):
+        fx.ClipSet.from_clips(
+            [landmark_clip()], normalization=Normalization(smoothing=OneEuro(**values))
+        )
+
+
+def test_steps_in_time_take_any_memory_and_only_read_it():
+    landmarks = np.random.default_rng(7).normal(size=(9, 4, 3)).astype(np.float32)
+    landmarks[4] = np.nan
+    times = np.arange(9) * 0.25
+    before = landmarks.copy()
+    layouts = [np.asfortranarray(landmarks), np.repeat(landmarks, 2, axis=0)[::2], landmarks[:]]
+    layouts[-1] = np.ascontiguousarray(landmarks[::-1])[::-1]
+    for step in (lambda x: fill_gaps(x, times, max_gap=1), lambda x: OneEuro().smooth(x, times)):
+        expected = step(landmarks)
+        for layout in layouts:
+            np.testing.assert_array_equal(step(layout), expected)
+    np.testing.assert_array_equal(landmarks, before)
 
 
 def clip_set(n=4, *, labels=None):
@@ -410,16 +657,163 @@ def landmark_clip(seed=0, source="one.mp4", **values):
     return LandmarkClip(landmarks, times, 25.0, (640, 480), source, **values)
 
 
+@pytest.mark.parametrize("neutral_frames", [0, 1, 3])
+@pytest.mark.parametrize("smoothing", [None, OneEuro(2.0, 5.0)])
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_from_clips_normalises_and_resamples(alignment):
+def test_from_clips_takes_every_step_in_turn(alignment, smoothing, neutral_frames):
     raw = [landmark_clip(0, label="fear", subject="s"), landmark_clip(1, "two.mp4")]
-    clips = fx.ClipSet.from_clips(iter(raw), frames=7, alignment=alignment)
+    raw[1].landmarks[2, 30:40] = np.nan
+    clips = fx.ClipSet.from_clips(
+        iter(raw),
+        frames=7,
+        normalization=Normalization(alignment, smoothing, neutral_frames),
+    )
     for clip, X in zip(raw, clips.X, strict=True):
-        normalized = normalize(clip.landmarks, alignment=alignment)
-        np.testing.assert_array_equal(X, resample(normalized, clip.timestamps, frames=7))
+        expected = normalize(clip.landmarks, alignment=alignment)
+        expected[~np.isfinite(clip.landmarks).all((1, 2))] = np.nan
+        if smoothing is not None:
+            expected = smoothing.smooth(expected, clip.timestamps)
+        expected = resample(expected, clip.timestamps, frames=7)
+        if neutral_frames:
+            expected = expected - expected[:neutral_frames].mean(0)
+        # Steps taken at once round less often: a few units of the float32 values' last digit.
+        np.testing.assert_allclose(X, expected, rtol=0, atol=2e-6)
     assert clips.labels.tolist() == ["fear", ""]
     assert clips.subjects.tolist() == ["s", "two.mp4"]
     assert clips.ids.tolist() == ["one.mp4", "two.mp4"]
+    assert clips.normalization == Normalization(alignment, smoothing, neutral_frames)
+    assert clips.rejected == ()
+
+
+def test_more_clips_than_a_batch_are_the_same_clips():
+    raw = [landmark_clip(i, f"{i}.mp4") for i in range(130)]
+    clips = fx.ClipSet.from_clips(iter(raw), frames=4)
+    assert clips.ids.tolist() == [clip.source for clip in raw]
+    np.testing.assert_array_equal(clips.X, fx.ClipSet.from_clips(raw, frames=4).X)
+    for i in (0, 63, 64, 129):
+        np.testing.assert_array_equal(
+            clips.X[i], fx.ClipSet.from_clips(raw[i : i + 1], frames=4).X[0]
+        )
+
+
+def holed_clip(source, missing):
+    clip = landmark_clip(3, source, label="fear", subject="s")
+    clip.landmarks[list(missing)] = np.nan
+    return clip
+
+
+def test_clips_with_too_few_faces_are_left_out_and_counted():
+    raw = [holed_clip("a", []), holed_clip("b", [1, 2, 3]), holed_clip("c", [0, 4])]
+    raw.append(holed_clip("d", range(5)))
+    with pytest.warns(
+        UserWarning, match=r"^2 of 4 clips are left out \(b: a face in 2 of 5 frames; "
+    ):
+        clips = fx.ClipSet.from_clips(raw, min_detection_share=0.6)
+    assert clips.ids.tolist() == ["a", "c"]
+    assert clips.rejected == (("b", "a face in 2 of 5 frames"), ("d", "a face in 0 of 5 frames"))
+    assert clips[:1].rejected == clips.rejected
+    assert np.isfinite(clips.X).all()
+    np.testing.assert_array_equal(clips.X, fx.ClipSet.from_clips([raw[0], raw[2]]).X)
+
+
+def test_clips_with_long_gaps_are_left_out_and_counted():
+    raw = [holed_clip("a", [0, 2, 4]), holed_clip("b", [1, 2]), holed_clip("c", [3, 4])]
+    with pytest.warns(
+        UserWarning, match=r"^2 of 3 clips are left out \(b: no face for 2 frames in"
+    ):
+        clips = fx.ClipSet.from_clips(raw, max_gap=1)
+    assert clips.ids.tolist() == ["a"]
+    assert fx.ClipSet.from_clips(raw, max_gap=2).ids.tolist() == ["a", "b", "c"]
+
+
+def test_many_clips_left_out_are_counted_not_all_named():
+    raw = [holed_clip("good", [])] + [holed_clip(f"bad {i}", range(5)) for i in range(9)]
+    with pytest.warns(UserWarning, match=r"^9 of 10 .*bad 4: .*; and 4 more \(see `rejected`\)\)$"):
+        assert len(fx.ClipSet.from_clips(raw, max_gap=1).rejected) == 9
+
+
+def test_all_clips_left_out_is_an_error():
+    with pytest.raises(ValueError, match="^clips: expected at least one clip, got 1 that were all"):
+        fx.ClipSet.from_clips([holed_clip("a", range(5))], min_detection_share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": 0}, "frames: expected at least 1, got 0"),
+        (
+            {"normalization": Normalization("nose")},
+            "alignment: expected 'procrustes' or 'eyes', got 'nose'",
+        ),
+        ({"min_detection_share": 1.5}, "min_detection_share: expected 0 to 1, got 1.5"),
+        ({"min_detection_share": np.nan}, "min_detection_share: expected 0 to 1, got nan"),
+        ({"max_gap": -1}, "max_gap: expected a number of frames from 0, got -1"),
+        (
+            {"normalization": Normalization(neutral_frames=-1)},
+            r"neutral_frames: expected 0 to 20 \(frames\), got -1",
+        ),
+        (
+            {"normalization": Normalization(neutral_frames=21)},
+            r"neutral_frames: expected 0 to 20 \(frames\), got 21",
+        ),
+    ],
+)
+def test_from_clips_says_what_it_takes(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        fx.ClipSet.from_clips([landmark_clip()], **options)
+
+
+def raw_tensors(dtype=torch.float64):
+    rng = np.random.default_rng(12)
+    clips = [torch.from_numpy(draw_faces(rng, n)).to(dtype) for n in (30, 1, 12, 45, 7)]
+    return clips, [torch.arange(len(clip), dtype=torch.float64) / 25 for clip in clips]
+
+
+def test_clips_do_not_depend_on_threads_or_memory():
+    clips, times = raw_tensors()
+    spread = [torch.repeat_interleave(clip, 2, 0)[::2] for clip in clips]
+    spread[0] = clips[0].permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    for options in ({}, {"smoothing": (1.0, 2.0, 1.0), "neutral_frames": 2}):
+        answers = []
+        for threads, own in ((1, clips), (3, clips), (2, spread)):
+            torch.set_num_threads(threads)
+            answers.append(_core.normalize_clips(own, times, frames=9, **options)[0].numpy())
+        np.testing.assert_array_equal(answers[0], answers[1])
+        np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_the_core_counts_faces_and_gaps():
+    clips, times = raw_tensors()
+    clips[0][[0, 1, 5, 6, 7, 29]] = torch.nan
+    clips[1][:] = torch.nan
+    X, detected, longest_gap = _core.normalize_clips(clips, times, frames=9)
+    assert detected.tolist() == [24, 0, 12, 45, 7]
+    assert longest_gap.tolist() == [3, 1, 0, 0, 0]
+    assert torch.isnan(X[1]).all()
+    assert torch.isfinite(X[[0, 2, 3, 4]]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda c, t: (c[:0], t[:0]), ValueError, "clips: expected at least one clip, got none"),
+        (lambda c, t: (c, t[:4]), ValueError, r"timestamps: expected 5 \(one per clip\), got 4"),
+        (
+            lambda c, t: ([*c[:4], c[4][:, :400]], t),
+            ValueError,
+            "clips: expected 468 landmarks in each, got 400 in clip 4",
+        ),
+        (
+            lambda c, t: ([c[0], c[1].float(), *c[2:]], t),
+            TypeError,
+            r"clips: expected one dtype \(Double\), got Float in clip 1",
+        ),
+    ],
+)
+def test_the_core_takes_clips_of_one_kind(change, error, message):
+    clips, times = change(*raw_tensors())
+    with pytest.raises(error, match=f"^{message}"):
+        _core.normalize_clips(clips, times, frames=3)
 
 
 def test_from_store_is_from_clips(tmp_path):
@@ -438,8 +832,8 @@ def test_from_clips_needs_a_clip_with_a_face():
         fx.ClipSet.from_clips([])
     faceless = landmark_clip()
     faceless.landmarks[:] = np.nan
-    with pytest.raises(ValueError, match="^landmarks: expected a face in at least one frame"):
-        fx.ClipSet.from_clips([faceless])
+    with pytest.raises(ValueError, match="^clips: expected a face .* got none in 'one.mp4'"):
+        fx.ClipSet.from_clips([landmark_clip(1), faceless])
 
 
 def rows(array):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastexai.store import LandmarkStore, default_id
-from fastexai.video import LandmarkClip
+from fastexai.video import EXTRA_SHAPES, LandmarkClip
 
 
 def clip_of(source="a.mp4", *, frames=4, missing=(), seed=0, **values):
@@ -29,6 +30,11 @@ def assert_same(one, other):
     assert one.timestamps.tobytes() == other.timestamps.tobytes()
     for name in ("fps", "image_size", "source", "label", "subject"):
         assert getattr(one, name) == getattr(other, name)
+    for name in EXTRA_SHAPES:
+        mine, others = getattr(one, name), getattr(other, name)
+        assert (mine is None) == (others is None)
+        if mine is not None:
+            assert (mine.shape, mine.tobytes()) == (others.shape, others.tobytes())
 
 
 @pytest.fixture
@@ -43,19 +49,23 @@ def store(tmp_path):
 @st.composite
 def clips(draw):
     frames = draw(st.integers(1, 5))
-    bits = np.random.default_rng(draw(st.integers(0, 2**32))).integers(
-        0, 2**32, (frames, 468, 3), dtype=np.uint32
-    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+
+    def bits(*shape):  # any bits: every NaN, infinity and negative zero too
+        return rng.integers(0, 2**32, (frames, *shape), dtype=np.uint32).view(np.float32)
+
+    extras = draw(st.sets(st.sampled_from(sorted(EXTRA_SHAPES))))
     steps = draw(st.lists(st.floats(1e-3, 1e3), min_size=frames, max_size=frames))
     names = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     return LandmarkClip(
-        landmarks=bits.view(np.float32),  # any bits: every NaN, infinity and negative zero too
+        landmarks=bits(468, 3),
         timestamps=np.cumsum(steps),
         fps=draw(st.floats(1e-3, 1e4)),
         image_size=draw(st.tuples(st.integers(1, 2**15), st.integers(1, 2**15))),
         source=draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)),
         label=draw(names),
         subject=draw(names),
+        **{name: bits(*EXTRA_SHAPES[name]) for name in extras},
     )
 
 
@@ -113,6 +123,47 @@ def test_the_table_is_read_without_the_landmarks(store, monkeypatch):
     assert not {"landmarks", "timestamps"} & set(asked)
 
 
+def test_a_store_of_format_1_is_read(store):
+    """Format 1 had no columns for extras."""
+    for part in store.path.iterdir():
+        table = pq.read_table(part).drop_columns(list(EXTRA_SHAPES))
+        pq.write_table(table.replace_schema_metadata({"fastexai_format": "1"}), part)
+    opened = LandmarkStore.create(store.path)
+    assert opened["a"].iris is None
+    extra = clip_of("d.mp4", iris=np.ones((4, 10, 3), np.float32))
+    opened.append(extra, id="d")
+    assert_same(LandmarkStore(store.path)["d"], extra)
+    assert list(LandmarkStore(store.path).table["id"]) == ["a", "b", "c", "d"]
+
+
+def test_a_flipped_bit_is_found(store):
+    part = store._part("a")
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 4  # somewhere in the landmarks
+    part.write_bytes(data)
+    with pytest.raises(ValueError, match=f"{part.name}: this file of the store is damaged"):
+        store["a"]
+
+
+def test_polars_opens_the_folder(store):
+    polars = pytest.importorskip("polars")
+    store.append(clip_of("d.mp4", iris=np.ones((4, 10, 3), np.float32)), id="d")
+    table = polars.read_parquet(store.path).sort("id")
+    assert table["id"].to_list() == ["a", "b", "c", "d"]
+    assert table["landmarks"][0].to_numpy().tobytes() == store["a"].landmarks.tobytes()
+    assert table["iris"].is_null().to_list() == [True, True, True, False]
+
+
+def test_duckdb_opens_the_folder(store):
+    duckdb = pytest.importorskip("duckdb")
+    store.append(clip_of("d.mp4", iris=np.ones((4, 10, 3), np.float32)), id="d")
+    rows = duckdb.sql(
+        f"select id, len(landmarks), len(iris) from '{store.path}/*.parquet' order by id"
+    ).fetchall()
+    shapes = [(id, 1404 * len(store[id]), 120 if id == "d" else None) for id in "abcd"]
+    assert rows == shapes
+
+
 def test_pandas_opens_the_folder(store):
     table = pd.read_parquet(store.path).set_index("id")
     assert len(table) == 3
@@ -125,9 +176,9 @@ def test_parts_are_compressed_and_say_their_format(store):
     metadata = pq.read_metadata(part)
     columns = [metadata.row_group(0).column(index) for index in range(metadata.num_columns)]
     split = {c.path_in_schema for c in columns if "BYTE_STREAM_SPLIT" in c.encodings}
-    assert split == {"timestamps.list.element", "landmarks.list.element"}
+    assert split == {f"{name}.list.element" for name in ("timestamps", "landmarks", *EXTRA_SHAPES)}
     assert {column.compression for column in columns} == {"ZSTD"}
-    assert metadata.metadata[b"fastexai_format"] == b"1"
+    assert metadata.metadata[b"fastexai_format"] == b"2"
     assert b"fastexai_version" in metadata.metadata
 
 
@@ -221,11 +272,11 @@ def rewrite(part, change):
 
 def test_another_format_is_refused(store):
     part = store._part("b")
-    rewrite(part, lambda table: table.replace_schema_metadata({"fastexai_format": "2"}))
-    with pytest.raises(ValueError, match=f"{part.name}: expected store format 1, got 2"):
+    rewrite(part, lambda table: table.replace_schema_metadata({"fastexai_format": "3"}))
+    with pytest.raises(ValueError, match=f"{part.name}: expected store format 1 to 2, got 3"):
         store["b"]
     rewrite(part, lambda table: table.replace_schema_metadata(None))
-    with pytest.raises(ValueError, match=f"{part.name}: expected store format 1, got none"):
+    with pytest.raises(ValueError, match=f"{part.name}: expected store format 1 to 2, got none"):
         store["b"]
 
 
@@ -237,6 +288,7 @@ def test_parts_with_wrong_contents_are_named(store):
         (good.slice(0, 0), "0 rows, not 1"),
         (good.set_column(10, "timestamps", short), r"timestamps: expected \(4,\)"),
         (good.drop_columns(["landmarks"]), "landmarks"),
+        (good.set_column(11, "landmarks", pa.array([None], good["landmarks"].type)), "landmarks"),
     ):
         pq.write_table(table, part)
         with pytest.raises(ValueError, match=f"{part.name}: this file .* damaged: .*{message}"):
@@ -247,6 +299,16 @@ def test_unfinished_files_of_a_killed_writer_are_no_clips(store):
     (store.path / ".abc-123.parquet").write_bytes(b"half")
     assert len(LandmarkStore(store.path)) == 3
     assert len(pd.read_parquet(store.path)) == 3
+
+
+def test_what_a_killed_writer_left_is_removed_later(store):
+    old, young = store.path / ".abc-1.parquet", store.path / ".abc-2.parquet"
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    LandmarkStore.create(store.path)
+    assert not old.exists()
+    assert young.exists()  # another writer may be at it
 
 
 def test_a_failing_write_leaves_no_part(store, monkeypatch):

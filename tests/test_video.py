@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 
 from fastexai import face_detector, video
-from fastexai.video import LandmarkClip, VideoReader, VideoWriter, extract_landmarks, frames
-from portrait import render_portrait
+from fastexai.face_detector import BLENDSHAPES, FaceDetector
+from fastexai.video import (
+    LandmarkClip,
+    VideoReader,
+    VideoWriter,
+    clips_of,
+    extract_faces,
+    extract_landmarks,
+    frames,
+)
+from portrait import crowd_frame, portrait_frames, render_portrait
 
 OUTER_EYES = (33, 263)
 
@@ -108,6 +117,138 @@ def test_frames_without_a_face_are_all_nan(tmp_path):
     assert clip.detection_share == pytest.approx(16 / 24)
 
 
+@pytest.fixture(scope="module")
+def small():
+    """A moving portrait as frames, with its poses."""
+    images, poses = zip(*portrait_frames(frames=12, size=(640, 360)), strict=True)
+    return list(images), np.array(poses)
+
+
+def test_images_and_frames_give_the_same_landmarks(tmp_path, small):
+    images, _ = small
+    for index, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image[..., ::-1])
+    from_folder, from_frames = extract_landmarks(tmp_path), extract_landmarks(iter(images))
+    assert from_folder.landmarks.tobytes() == from_frames.landmarks.tobytes()
+    assert from_folder.timestamps.tobytes() == (np.arange(12) / 25).tobytes()
+    assert (from_folder.source, from_frames.source) == (str(tmp_path), "frames")
+
+
+def test_a_face_is_found_in_grey_frames_of_odd_size(small):
+    clip = extract_landmarks(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:-1, :-1] for image in small[0]
+    )
+    assert clip.image_size == (639, 359)
+    assert clip.detection_share == 1
+
+
+@pytest.mark.parametrize("faces", ["largest", "all"])
+def test_a_detector_that_was_reset_is_as_a_new_one(small, faces):
+    crowd = [crowd_frame([(180, 200), (470, 150)])] * 4
+    with FaceDetector(faces=faces) as detector:
+        clips_of(crowd, detector)
+        (again,) = clips_of(small[0], detector)
+    with FaceDetector(faces=faces) as detector:
+        (new,) = clips_of(small[0], detector)
+    assert again.landmarks.tobytes() == new.landmarks.tobytes()
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_the_largest_face_is_followed_even_when_it_is_no_longer(largest):
+    """Two faces change their sizes and vanish for three frames; the one that began is kept."""
+    centres = (180, 470)
+    film = []
+    for amount in np.linspace(0, 1, 12):
+        heights = (260 - 90 * amount, 170 + 90 * amount)
+        film.append(crowd_frame(zip(centres, map(round, heights[:: 1 - 2 * largest]), strict=True)))
+    film[6:9] = [np.full_like(film[0], 128)] * 3
+    clip = extract_landmarks(film)
+    there = np.isfinite(clip.landmarks[:, 0, 0])
+    assert there.tolist() == [True] * 6 + [False] * 3 + [True] * 3
+    middle = clip.landmarks[there][..., 0].mean(axis=1)
+    np.testing.assert_allclose(middle, centres[largest], atol=10)
+
+
+def test_all_faces_become_a_clip_each():
+    """One face stays; another comes, leaves and is back after more than a second."""
+    alone, both = crowd_frame([(180, 220)]), crowd_frame([(180, 220), (470, 180)])
+    film = [alone] * 3 + [both] * 5 + [alone] * 3 + [both] * 2 + [alone] * 30 + [both] * 2
+    clips = extract_faces(film, extras=["iris"])
+    assert [clip.source for clip in clips] == ["frames", "frames#face1", "frames#face2"]
+    assert [len(clip) for clip in clips] == [45, 10, 2]
+    assert [clip.timestamps[0] * 25 for clip in clips] == pytest.approx([0, 3, 43])
+    assert clips[0].detection_share == 1
+    assert clips[1].detection_share == pytest.approx(7 / 10)  # away for three frames: the same
+    middle = [np.nanmean(clip.landmarks[..., 0]) for clip in clips]
+    assert middle == pytest.approx([180, 470, 470], abs=10)
+    assert np.isnan(clips[1].iris[5:8]).all()
+
+
+def test_extras_agree_with_what_is_known(small):
+    images, poses = small
+    blank = np.full_like(images[0], 128)
+    clip = extract_landmarks([*images, blank], extras=["head_pose", "blendshapes", "iris"])
+    assert clip.iris.shape == (13, 10, 3)
+    assert clip.blendshapes.shape == (13, 52)
+    assert clip.head_pose.shape == (13, 4, 4)
+    for extra in (clip.iris, clip.blendshapes, clip.head_pose):
+        assert extra.dtype == np.float32
+        assert np.isfinite(extra[:12]).all()
+        assert np.isnan(extra[12]).all()
+    for first, corners in ((0, (33, 133)), (5, (362, 263))):  # the right eye, then the left one
+        between = np.sort(clip.landmarks[:12][:, corners, 0], axis=1)
+        assert (between[:, 0] < clip.iris[:12, first, 0]).all()
+        assert (clip.iris[:12, first, 0] < between[:, 1]).all()
+    turn = clip.head_pose[:12, :3, :3]
+    np.testing.assert_allclose(
+        turn @ turn.transpose(0, 2, 1), np.eye(3)[None].repeat(12, 0), atol=1e-5
+    )
+    known = np.degrees(np.arctan2(poses[:, 0, 1], poses[:, 0, 0]))
+    found = np.degrees(np.arctan2(turn[:, 1, 0], turn[:, 0, 0]))
+    # The portrait itself is tilted by 3 degrees; smoothing lags behind by less than one.
+    np.testing.assert_allclose(found - known, np.median(found - known), atol=1)
+    smile = clip.blendshapes[:12, BLENDSHAPES.index("mouthSmileLeft")]
+    assert 0 <= clip.blendshapes[:12].min() <= clip.blendshapes[:12].max() <= 1
+    assert smile.min() > 0.3  # she smiles from the start
+
+
+def test_blendshapes_are_named_as_mediapipe_does():
+    from mediapipe.tasks.python.vision.face_landmarker import Blendshapes
+
+    names = ["".join(part.title() for part in shape.name.split("_")) for shape in Blendshapes]
+    assert [name.lstrip("_").lower() for name in BLENDSHAPES] == [name.lower() for name in names]
+
+
+def test_extras_change_no_landmark(small):
+    plain = extract_landmarks(small[0])
+    assert (plain.iris, plain.blendshapes, plain.head_pose) == (None, None, None)
+    full = extract_landmarks(small[0], extras=["iris", "blendshapes", "head_pose"])
+    assert full.landmarks.tobytes() == plain.landmarks.tobytes()
+
+
+def test_extraction_stops_where_it_is_told(small, caplog):
+    clip = extract_landmarks(small[0], max_seconds=0.2)
+    assert clip.timestamps.tolist() == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extras": ["hair"]}, r"extras: expected some of \['iris', .*\], got \['hair'\]"),
+        ({"extras": "iris"}, r"extras: expected some of .*, got 'iris'"),
+        ({"max_seconds": 0}, "max_seconds: expected a positive number, got 0"),
+        ({"fps": -1}, "fps: expected a positive number, got -1"),
+        ({"video": 0}, "max_seconds: expected a number for a camera, which never ends, got None"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(small, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        extract_landmarks(**({"video": small[0]} | options))
+    with pytest.raises(ValueError, match="^faces: expected 'largest' or 'all', got 'first'"):
+        FaceDetector(faces="first")
+
+
 def test_progress_counts_every_frame(tmp_path):
     render_portrait(tmp_path / "a.mp4", frames=6, size=(640, 360))
     seen = []
@@ -145,7 +286,7 @@ def test_times_rise_whatever_the_container_says(moving, container, expected):
     image = np.zeros((2, 2, 3), np.uint8)
     items = [(seconds, image) for seconds in container]
     with VideoReader(moving[2]) as reader:
-        reader.fps = 10.0
+        reader.fps, reader.image_size = 10.0, (2, 2)
         reader._first, rest = items[0], iter([*items[1:], None])
         reader._read = lambda: next(rest)
         assert [seconds for seconds, _ in reader] == pytest.approx(expected)
@@ -157,8 +298,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_directory_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^video: expected a video file, got the directory"):
+    with pytest.raises(ValueError, match=r"^video: expected a folder of images, got none in"):
         extract_landmarks(tmp_path)
+    with pytest.raises(ValueError, match=r"^video: expected a video file, got the directory"):
+        VideoReader(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a video", b"\0" * 4096])
@@ -192,8 +335,8 @@ def test_a_cut_off_video_is_reported(tmp_path, caplog, monkeypatch):
 def test_the_detector_takes_close_and_repeated_times(moving):
     _, image = next(frames(moving[2]))
     with face_detector.FaceDetector() as detector:
-        rows = [detector.detect(seconds, image) for seconds in (0.0, 0.0001, 0.0001, 0.0)]
-    assert np.isfinite(rows).all()
+        found = [detector.detect(seconds, image) for seconds in (0.0, 0.0001, 0.0001, 0.0)]
+    assert all(np.isfinite(faces[0].landmarks).all() for faces in found)
 
 
 def test_the_detector_starts_in_silence_and_other_lines_pass():
@@ -306,6 +449,12 @@ def test_a_clip_refuses_what_does_not_fit(changes, message):
         replace(clip_of(), **changes)
 
 
+@pytest.mark.parametrize("name", ["iris", "blendshapes", "head_pose"])
+def test_extras_must_fit_the_landmarks(name):
+    with pytest.raises(ValueError, match=rf"^{name}: expected \(3, .* float32, got \(2, 10, 3\)"):
+        clip_of(**{name: np.zeros((2, 10, 3), np.float32)})
+
+
 def test_a_clip_refuses_lists():
     with pytest.raises(TypeError, match=r"^landmarks: expected \(T, 468, 3\) float32, got list"):
         replace(clip_of(), landmarks=[1, 2, 3])
@@ -316,5 +465,6 @@ def test_a_clip_prints_shapes_and_cannot_be_changed():
     assert "landmarks=(3, 468, 3)" in repr(clip)
     assert "label='happiness'" in repr(clip)
     assert len(repr(clip)) < 300
+    assert "iris=(3, 10, 3)" in repr(clip_of(iris=np.zeros((3, 10, 3), np.float32)))
     with pytest.raises(FrozenInstanceError):
         clip.fps = 25.0

@@ -4,8 +4,9 @@
 
 #include <cmath>
 
-#include "fastexai/landmarks/eyes.h"
-#include "fastexai/landmarks/procrustes.h"
+#include "fastexai/landmarks/alignment.h"
+#include "fastexai/landmarks/clips.h"
+#include "fastexai/landmarks/one_euro.h"
 #include "fastexai/landmarks/resample.h"
 
 namespace fastexai {
@@ -72,6 +73,58 @@ TEST(Resample, RefusesAClipWithoutAFaceAndTimeThatStands) {
   const auto seconds = at::tensor({0.0, 1.0}, at::kDouble);
   EXPECT_THROW(resample(at::full({2, 4, 3}, NAN), seconds, 5), c10::ValueError);
   EXPECT_THROW(resample(at::zeros({2, 4, 3}), at::zeros({2}, at::kDouble), 5), c10::ValueError);
+}
+
+TEST(FillGaps, KeepsWhatIsSeenAndLeavesLongGapsNan) {
+  const auto seconds = at::tensor({0.0, 0.1, 0.5, 0.6, 0.7, 1.0, 1.1}, at::kDouble);
+  const auto line = seconds.view({-1, 1, 1}).expand({7, 4, 3}).contiguous();
+  auto clip = line.clone();
+  clip[1].fill_(NAN);
+  clip[3][2][1] = NAN;
+  clip[4].fill_(NAN);
+  const auto filled = fill_gaps(clip, seconds, 1);
+  EXPECT_TRUE(at::equal(filled[0], clip[0]) && at::equal(filled[2], clip[2]));
+  EXPECT_TRUE(at::allclose(filled[1], line[1], 0, 1e-12));
+  EXPECT_TRUE(filled.slice(0, 3, 5).isnan().all().item<bool>());
+  EXPECT_TRUE(at::allclose(fill_gaps(clip, seconds, 2), line, 0, 1e-12));
+  EXPECT_THROW(fill_gaps(clip, seconds, -1), c10::ValueError);
+}
+
+TEST(OneEuro, KeepsWhatRestsAndSkipsGaps) {
+  const auto seconds = at::arange(6, at::kDouble) / 25;
+  auto clip = at::full({6, 4, 3}, 2.5, at::kFloat);
+  clip[2].fill_(NAN);
+  const auto smoothed = smooth(clip, seconds, {1, 1, 1});
+  EXPECT_TRUE(at::equal(smoothed.isnan(), clip.isnan()));
+  EXPECT_TRUE(at::equal(smoothed.nan_to_num(2.5), at::full_like(clip, 2.5)));
+  EXPECT_THROW(smooth(clip, seconds, {0, 1, 1}), c10::ValueError);
+}
+
+TEST(NormalizeClips, IsAlignmentThenResampling) {
+  std::vector<at::Tensor> clips{random_faces(9), random_faces(4), random_faces(5)};
+  clips[0].slice(0, 2, 5).fill_(NAN);
+  clips[2].fill_(NAN);
+  std::vector<at::Tensor> seconds;
+  for (const auto& clip : clips) seconds.push_back(at::arange(clip.size(0), at::kDouble));
+  const auto reference = random_faces(1)[0];
+  const auto basis = at::arange(0, kLandmarks, 9);
+  const auto result =
+      normalize_clips(clips, seconds, {read_reference(reference, basis, kLandmarks), {}, 7});
+  for (int i = 0; i < 2; ++i) {
+    const auto aligned = align_to_reference(clips[i], reference, basis);
+    EXPECT_TRUE(at::allclose(result.landmarks[i], resample(aligned, seconds[i], 7), 0, 1e-10));
+  }
+  EXPECT_TRUE(result.landmarks[2].isnan().all().item<bool>());
+  EXPECT_TRUE(at::equal(result.detected, at::tensor({6, 4, 0}, at::kLong)));
+  EXPECT_TRUE(at::equal(result.longest_gap, at::tensor({3, 0, 5}, at::kLong)));
+}
+
+TEST(NormalizeClips, TakesTheNeutralFrameOff) {
+  const std::vector<at::Tensor> clips{random_faces(9)}, seconds{at::arange(9, at::kDouble)};
+  const auto faces = normalize_clips(clips, seconds, {EyeCorners{}, {}, 9}).landmarks;
+  const auto moves = normalize_clips(clips, seconds, {EyeCorners{}, {}, 9, 2}).landmarks;
+  const auto neutral = faces.slice(1, 0, 2).mean(1, true);
+  EXPECT_TRUE(at::allclose(moves, faces - neutral, 0, 1e-12));
 }
 
 }  // namespace

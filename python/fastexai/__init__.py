@@ -23,7 +23,15 @@ from fastexai.attribution import Attribution, IntegratedGradients, integrated_gr
 from fastexai.explanation import DatasetExplanation, explain_dataset
 from fastexai.extraction import extract
 from fastexai.face_model import face_model_path
-from fastexai.landmarks import ClipSet, normalize, prototypes, resample
+from fastexai.landmarks import (
+    ClipSet,
+    Normalization,
+    OneEuro,
+    fill_gaps,
+    normalize,
+    prototypes,
+    resample,
+)
 from fastexai.overlay import overlay
 from fastexai.pruning import PruningPath, prune
 from fastexai.report import report
@@ -42,6 +50,8 @@ __all__ = [
     "IntegratedGradients",
     "LandmarkClip",
     "LandmarkStore",
+    "Normalization",
+    "OneEuro",
     "PruningPath",
     "cross_validate",
     "datasets",
@@ -49,6 +59,7 @@ __all__ = [
     "extract",
     "extract_landmarks",
     "face_model_path",
+    "fill_gaps",
     "integrated_gradients",
     "mesh",
     "normalize",

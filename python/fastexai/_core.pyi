@@ -4,7 +4,27 @@ from torch import Tensor
 
 def align_eyes(landmarks: Tensor) -> Tensor: ...
 def align_to_reference(landmarks: Tensor, *, reference: Tensor, basis: Tensor) -> Tensor: ...
-def resample(landmarks: Tensor, timestamps: Tensor, *, frames: int) -> Tensor: ...
+def resample(
+    landmarks: Tensor, timestamps: Tensor, *, frames: int, max_gap: int | None = None
+) -> Tensor: ...
+def fill_gaps(landmarks: Tensor, timestamps: Tensor, *, max_gap: int) -> Tensor: ...
+def smooth(
+    landmarks: Tensor,
+    timestamps: Tensor,
+    *,
+    min_cutoff: float,
+    beta: float,
+    derivative_cutoff: float,
+) -> Tensor: ...
+def normalize_clips(
+    clips: Sequence[Tensor],
+    timestamps: Sequence[Tensor],
+    *,
+    frames: int,
+    procrustes: tuple[Tensor, Tensor] | None = None,
+    smoothing: tuple[float, float, float] | None = None,
+    neutral_frames: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]: ...
 
 class Model:
     def value(self, inputs: Tensor) -> Tensor: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 import pandas as pd
 import typer
@@ -26,7 +28,7 @@ import fastexai as fx
 from fastexai.aside import written_aside
 from fastexai.demo import run_demo
 from fastexai.export import ModelMetadata, read_model
-from fastexai.extraction import VIDEO_SUFFIXES
+from fastexai.sources import IMAGE_FPS
 
 __all__ = ["app", "main"]
 
@@ -51,6 +53,10 @@ Emotion = Annotated[str, typer.Option("--emotion", "-e", help="The label that me
 def main() -> None:
     """Run the command line; what the caller did wrong is one line and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # What OpenCV and FFmpeg say of a broken video beside our own message; workers inherit it.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         app()
     except (ValueError, TypeError, OSError) as error:
@@ -63,22 +69,44 @@ def main() -> None:
 
 @app.command()
 def extract(
-    sources: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, folders of videos or of numbered images, or a camera's index."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The landmark store to write.")],
     label: Annotated[str | None, typer.Option(help="Emotion shown in all of them.")] = None,
     subject: Annotated[str | None, typer.Option(help="Person shown in all of them.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    on_error: Annotated[str, typer.Option(help="A video that fails: skip or raise.")] = "skip",
+    faces: Annotated[str, typer.Option(help="largest, or all: a clip for each face.")] = "largest",
+    extra: Annotated[
+        list[str] | None, typer.Option(help="Keep iris, blendshapes or head_pose too; repeatable.")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Images per second.")] = IMAGE_FPS,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Stop each video there; a camera needs it.")
+    ] = None,
     face_model: FaceModel = None,
 ) -> None:
-    """Find the face landmarks of videos: fastexai extract smile.mp4 -o clips.parquet."""
-    videos = [video for source in sources for video in _videos(source)]
+    """Find the face landmarks of videos: fastexai extract smile.mp4 -o clips.parquet.
+
+    Stopped or killed, it continues where it was when run again. The exit code is 0 if all videos
+    are in the store, 1 if some failed, 2 if all did or an option is wrong.
+    """
     store = fx.extract(
-        videos,
+        [_camera_or_path(source) for source in sources],
         out,
         workers=workers,
+        faces=faces,  # type: ignore[arg-type]  # extract checks this and the next two
+        extras=extra or (),  # type: ignore[arg-type]
+        fps=fps,
+        max_seconds=max_seconds,
         face_model=face_model,
-        labels=None if label is None else [label] * len(videos),
-        subjects=None if subject is None else [subject] * len(videos),
+        on_error=on_error,  # type: ignore[arg-type]
+        labels=label,
+        subjects=subject,
     )
     table = store.table
     _out.print(
@@ -214,24 +242,22 @@ def demo(
         _out.print(str(file), soft_wrap=True, highlight=False)
 
 
-def _videos(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return [source]
-    videos = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    if not videos:
-        raise ValueError(f"sources: expected a folder with videos, got none in {source}")
-    return videos
+def _camera_or_path(source: str) -> int | str:
+    """Take a number for a camera, unless there is a file or a folder of that name."""
+    return int(source) if source.isdecimal() and not Path(source).exists() else source
 
 
 def _clips(source: Path, metadata: ModelMetadata, face_model: Path | None) -> fx.ClipSet:
     """Clips of a store, or the one clip of a video, as the model wants them."""
-    frames, alignment = metadata.frames, metadata.alignment
+    frames, normalization = metadata.frames, metadata.normalization
     if source.is_dir():
-        return fx.ClipSet.from_store(fx.LandmarkStore(source), frames=frames, alignment=alignment)
+        return fx.ClipSet.from_store(
+            fx.LandmarkStore(source), frames=frames, normalization=normalization
+        )
     with _stage(f"Finding landmarks in {source.name}") as progress:
         clip = fx.extract_landmarks(source, face_model=face_model, progress=progress)
     return fx.ClipSet.from_clips(
-        [replace(clip, source=source.name)], frames=frames, alignment=alignment
+        [replace(clip, source=source.name)], frames=frames, normalization=normalization
     )
 
 

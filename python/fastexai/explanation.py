@@ -13,7 +13,7 @@ from fastexai import mesh
 from fastexai.attribution import IntegratedGradients, integrated_gradients
 from fastexai.dataset_explanation import DatasetExplanation
 from fastexai.export import ModelMetadata, read_model
-from fastexai.landmarks import Alignment, ClipSet
+from fastexai.landmarks import ClipSet, Normalization
 from fastexai.model_loading import Model
 from fastexai.store import LandmarkStore
 
@@ -65,8 +65,10 @@ def explain_dataset(
     starts = np.asarray(own if baselines is None else baselines, dtype=np.float32)
     _check_baselines(starts)
     frames = starts.shape[1] if metadata is None else metadata.frames
-    alignment: Alignment = "procrustes" if metadata is None else metadata.alignment
+    normalization = Normalization() if metadata is None else metadata.normalization
     _check_clips(clips, starts, frames)
+    if isinstance(clips, ClipSet) and metadata is not None:
+        _check_normalization(clips, normalization)
     if emotion is None:
         emotion = "" if metadata is None else metadata.emotion
     ig = IntegratedGradients(model)
@@ -74,7 +76,7 @@ def explain_dataset(
 
     def parts() -> Iterator[DatasetExplanation]:
         done = 0
-        for batch in _batches(clips, frames, alignment):
+        for batch in _batches(clips, frames, normalization):
             _check_finite("clips", "clip", batch, done)
             own = None if shown is None else shown[done : done + len(batch)]
             part = _explain(ig, batch, starts, tol, n_steps, own, emotion)
@@ -109,8 +111,13 @@ def _shown(clips: ClipSet | LandmarkStore, emotion: str) -> NDArray[np.bool_] | 
     return np.asarray(labels == emotion) if known else None
 
 
+def _check_normalization(clips: ClipSet, normalization: Normalization) -> None:
+    if clips.normalization != normalization:
+        raise ValueError(f"clips: expected the model's {normalization}, got {clips.normalization}")
+
+
 def _batches(
-    clips: ClipSet | LandmarkStore, frames: int, alignment: Alignment
+    clips: ClipSet | LandmarkStore, frames: int, normalization: Normalization
 ) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(clips), _BATCH_CLIPS):
         stop = min(start + _BATCH_CLIPS, len(clips))
@@ -118,7 +125,7 @@ def _batches(
             yield clips.X[start:stop]
         else:
             raw = (clips[i] for i in range(start, stop))
-            yield ClipSet.from_clips(raw, frames=frames, alignment=alignment).X
+            yield ClipSet.from_clips(raw, frames=frames, normalization=normalization).X
 
 
 def _explain(

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastexai.aside import written_aside
-from fastexai.landmarks import Alignment
+from fastexai.landmarks import Normalization
 
 __all__ = ["ModelMetadata", "read_model", "write_model"]
 
@@ -48,8 +48,8 @@ class ModelMetadata:
         Hidden units per direction.
     classes : list
         What ``predict`` answers with: "no" first.
-    alignment : {"procrustes", "eyes"}
-        How clips were normalised.
+    normalization : Normalization
+        How clips were made comparable.
     versions : dict of str to str
         The packages that made the file.
     """
@@ -61,7 +61,7 @@ class ModelMetadata:
     kept: list[int]
     hidden: int
     classes: list[Any] = field(default_factory=lambda: [False, True])
-    alignment: Alignment = "procrustes"
+    normalization: Normalization = field(default_factory=Normalization)
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -129,7 +129,8 @@ def read_model(
         raise ValueError(
             f"model: expected format {_FORMAT}, got another in {path}; export it again"
         )
-    return ModelMetadata(**description), baselines, weights
+    normalization = Normalization.from_dict(description.pop("normalization"))
+    return ModelMetadata(**description, normalization=normalization), baselines, weights
 
 
 def _to_bytes(save: Any, *arrays: Any, **named: Any) -> bytes:

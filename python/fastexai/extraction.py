@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fastexai.face_detector import check_extras, check_faces
 from fastexai.face_model import face_model_path
-from fastexai.store import LandmarkStore
-from fastexai.video import extract_landmarks
+from fastexai.jobs import jobs_of
+from fastexai.sources import IMAGE_FPS, VIDEO_SUFFIXES
+from fastexai.store import LandmarkStore, default_id
+from fastexai.workers import Meter, Options, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from fastexai.face_detector import Extra, Faces
+    from fastexai.jobs import Job, Names, Sources
+    from fastexai.sources import StrPath
     from fastexai.video import LandmarkClip
 
-    StrPath = str | os.PathLike[str]
-    Names = Sequence[str | None] | Mapping[str, str]
-
 __all__ = ["VIDEO_SUFFIXES", "extract"]
-
-#: The files of a folder that `extract` takes for videos.
-VIDEO_SUFFIXES = frozenset(
-    (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-)
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One video to extract, and what is known of it."""
-
-    source: str  # absolute path
-    label: str | None
-    subject: str | None
-
-
 def extract(
-    videos: StrPath | Iterable[StrPath],
+    sources: Sources,
     out: StrPath,
     *,
     workers: int = 1,
+    faces: Faces = "largest",
+    extras: Collection[Extra] = (),
+    fps: float = IMAGE_FPS,
+    max_seconds: float | None = None,
     face_model: StrPath | None = None,
     on_error: Literal["skip", "raise"] = "skip",
     progress: bool = True,
@@ -59,28 +46,38 @@ def extract(
 ) -> LandmarkStore:
     """Find the landmarks of many videos and keep them in a store.
 
-    It can be stopped at any time and called again: finished clips are kept, whole, and videos that
-    are in the store already (by their absolute path) are not read again; their labels stay too.
+    It can be stopped or killed at any time and called again: finished clips are kept, whole, and
+    videos that are in the store already (by their absolute path) are not read again; their labels
+    and whatever else they were extracted with stay too.
 
     Parameters
     ----------
-    videos : path-like or iterable of path-like
-        Videos, or one video, or a folder, whose videos are taken in the order of their names.
+    sources : path-like, int, iterable of these or DataFrame
+        Videos; folders of videos, which are taken in the order of their names; folders of numbered
+        images, patterns such as ``S010_004_*.png`` and tuples of image paths, each of which is one
+        clip; indices of cameras. Or a table with one row per clip, as `fastexai.datasets` loads:
+        the column ``path``, and optionally ``label``, ``subject`` and, with a tuple of image
+        paths in a row that takes its images from there, ``frames``.
     out : path-like
         The store's directory; made where it is missing.
     workers : int
         Processes to spread the videos over. They are spawned: call this below
         ``if __name__ == "__main__":`` in a script.
+    faces : {"largest", "all"}
+        One clip per video (`fastexai.extract_landmarks`), or one for each face
+        (`fastexai.video.extract_faces`); a label or a subject is then that of all its faces.
+    extras, fps, max_seconds
+        See `fastexai.extract_landmarks`.
     face_model : path-like, optional
         See `fastexai.face_model.face_model_path`.
     on_error : {"skip", "raise"}
-        Whether a video that fails (broken, missing, no face) is logged, noted in the returned
-        store's ``failures`` and skipped, or its exception raised.
+        Whether a video that fails (broken, missing, no face, the end of the process that reads it)
+        is logged, noted in the returned store's ``failures`` and skipped, or its exception raised.
     progress : bool
         Show a progress bar where standard error is a terminal.
-    labels, subjects : sequence or mapping, optional
-        One label or subject per video, in the order of ``videos``; or a mapping from file name,
-        such as ``smile.mp4``, to label or subject.
+    labels, subjects : str, sequence or mapping, optional
+        One label or subject for all videos; one for each, in the order of ``sources`` with folders
+        of videos expanded; or a mapping from file name, such as ``smile.mp4``, to label or subject.
 
     Returns
     -------
@@ -90,133 +87,66 @@ def extract(
     Raises
     ------
     FileNotFoundError
-        If ``videos`` is one path and missing, or the face model is.
+        If ``sources`` is one path and missing, or the face model is.
+    ChildProcessError
+        If no worker process could start.
+    TypeError
+        If a source, label or subject is of a type that is not described here.
     ValueError
-        If there are no videos, all of them failed (the message lists the reasons), or an option
-        has a value that is not described here.
+        If there are no videos, all of them failed (the message lists the reasons), a source is
+        given twice with two labels or subjects, or an option has a value that is not described
+        here.
     """
     if workers < 1:
         raise ValueError(f"workers: expected 1 or more, got {workers}")
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error: expected 'skip' or 'raise', got {on_error!r}")
-    jobs = _jobs(_video_files(videos), labels, subjects)
+    faces, extras = check_faces(faces), check_extras(extras)
+    jobs = jobs_of(sources, labels, subjects)
     model = face_model_path(face_model)  # before the workers, which would all fetch it
+    options = Options(model, faces, extras, fps, max_seconds)
     with _store_at(Path(out)) as store:
         known = set(store.table["source"])
         waiting = [job for job in jobs if job.source not in known]
-        with _progress_bar(len(jobs), len(jobs) - len(waiting), progress) as advance:
-            _fill(store, waiting, model, workers, on_error, advance)
+        _fill(store, waiting, options, max(1, min(workers, len(waiting))), on_error, progress)
         if not len(store):
             reasons = "".join(f"\n  {what}: {why}" for what, why in store.failures.items())
-            raise ValueError(f"videos: all {len(jobs)} failed:{reasons}")
+            raise ValueError(f"sources: all {len(jobs)} failed:{reasons}")
     return store
 
 
 def _fill(
     store: LandmarkStore,
-    jobs: list[_Job],
-    model: Path,
+    jobs: list[Job],
+    options: Options,
     workers: int,
     on_error: str,
-    advance: Callable[[], None],
+    progress: bool,
 ) -> None:
     """Run the jobs; only this process writes to the store."""
-    run = _run_here if workers == 1 else _run_in_processes
-    with closing(run(jobs, model, min(workers, len(jobs)))) as results:
-        for job, result in results:
-            if not isinstance(result, Exception):
-                store.append(result)
+    meter = Meter.create()
+    with (
+        _progress_bar(len(jobs), meter, progress) as advance,
+        closing(run(jobs, options, meter, workers)) as outcomes,
+    ):
+        for job, outcome in outcomes:
+            if not isinstance(outcome, Exception):
+                _keep(store, job, outcome)
             elif on_error == "raise":
-                raise result
+                raise outcome
             else:
-                _logger.warning("skipped %s: %s", job.source, result)
-                store.failures[job.source] = str(result)
+                _logger.warning("skipped %s: %s", job.source, outcome)
+                store.failures[job.source] = str(outcome)
             advance()
 
 
-def _extract_job(job: _Job, model: Path) -> LandmarkClip:
-    clip = extract_landmarks(job.source, face_model=model)
-    return replace(clip, label=job.label, subject=job.subject)
-
-
-def _run_here(
-    jobs: list[_Job], model: Path, _workers: int
-) -> Generator[tuple[_Job, LandmarkClip | Exception]]:
-    for job in jobs:
-        yield job, _outcome(partial(_extract_job, job, model))
-
-
-def _run_in_processes(
-    jobs: list[_Job], model: Path, workers: int
-) -> Generator[tuple[_Job, LandmarkClip | Exception]]:
-    """Yield results as they come; stop early without waiting for jobs that have not begun."""
-    if not jobs:
-        return
-    # Spawned: a fork would copy locks that MediaPipe's or OpenCV's threads hold.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_quietly)
-    try:
-        futures = {pool.submit(_extract_job, job, model): job for job in jobs}
-        for future in as_completed(list(futures)):
-            yield futures.pop(future), _outcome(future.result)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _outcome(run: Callable[[], LandmarkClip]) -> LandmarkClip | Exception:
-    try:
-        return run()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "videos: a worker process was killed (out of memory, or a decoder crashed); "
-            "finished clips are kept, so call again, with workers=1 to find the file"
-        ) from error
-    except Exception as error:  # noqa: BLE001 (whatever a broken file does to its decoder)
-        return error
-
-
-def _die_quietly() -> None:
-    """Leave Ctrl-C to the parent: a worker ends at once, without a traceback of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _video_files(videos: StrPath | Iterable[StrPath]) -> list[Path]:
-    if not isinstance(videos, (str, os.PathLike)):
-        files = [Path(video) for video in videos]
-    elif (path := Path(videos)).is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
-    elif path.is_file():
-        files = [path]
-    else:
-        raise FileNotFoundError(f"videos: expected a video or a folder, got {path}: it is missing")
-    if not files:
-        raise ValueError(f"videos: expected one video or more, got none in {videos!r}")
-    return files
-
-
-def _jobs(files: list[Path], labels: Names | None, subjects: Names | None) -> list[_Job]:
-    columns = zip(
-        files, _names("labels", labels, files), _names("subjects", subjects, files), strict=True
-    )
-    jobs: dict[str, _Job] = {}
-    for file, label, subject in columns:
-        source = str(file.absolute())
-        jobs.setdefault(source, _Job(source, label, subject))
-    return list(jobs.values())
-
-
-def _names(name: str, given: Names | None, files: list[Path]) -> list[str | None]:
-    """Bring labels or subjects into the order of the files."""
-    if given is None:
-        return [None] * len(files)
-    if isinstance(given, Mapping):
-        if unknown := set(given) - {file.name for file in files}:
-            raise ValueError(f"{name}: expected names of the videos, got {sorted(unknown)}")
-        return [given.get(file.name) for file in files]
-    if isinstance(given, str) or len(given) != len(files):
-        got = repr(given) if isinstance(given, str) else len(given)
-        raise ValueError(f"{name}: expected {len(files)}, one per video, got {got}")
-    return list(given)
+def _keep(store: LandmarkStore, job: Job, clips: list[LandmarkClip]) -> None:
+    """Append the clips of one video, so that its own source is in the store only when all are."""
+    for clip in reversed(clips):
+        if (
+            default_id(clip.source) not in store
+        ):  # else it is from a call that was stopped in between
+            store.append(replace(clip, label=job.label, subject=job.subject))
 
 
 @contextmanager
@@ -229,17 +159,47 @@ def _store_at(out: Path) -> Iterator[LandmarkStore]:
     finally:
         if is_new and not len(store):
             out.rmdir()
+        else:
+            store.remove_unfinished()
 
 
 @contextmanager
-def _progress_bar(total: int, done: int, show: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar over clips on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
+def _progress_bar(total: int, meter: Meter, show: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error, where that is a terminal; yield what counts a clip."""
+    from rich.console import Console, RenderableType
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    class Bar(Progress):
+        """Reads the meter whenever it is drawn, which a thread does ten times a second."""
+
+        began = 0.0
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            frames = meter.frames.value
+            if not frames:
+                self.began = time.monotonic()  # what follows is without the start of the workers
+            rate = frames / max(time.monotonic() - self.began, 1e-3)
+            for task in self.tasks:
+                self.update(task.id, completed=meter.share.value, rate=rate)
+            return super().get_renderables()
 
     console = Console(stderr=True)
     disable = not (show and console.is_terminal)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=disable) as bar:
-        task = bar.add_task("Extracting landmarks", total=total, completed=done)
-        yield lambda: bar.advance(task)
+    columns = (
+        TextColumn("Extracting landmarks"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[clips]}/{task.fields[of]} clips"),
+        TextColumn("{task.fields[rate]:.0f} frames/s"),
+        TimeRemainingColumn(),
+    )
+    clips = 0
+    with Bar(*columns, console=console, disable=disable) as bar:
+        task = bar.add_task("", total=1.0, clips=0, of=total, rate=0.0)
+
+        def advance() -> None:
+            nonlocal clips
+            clips += 1
+            bar.update(task, clips=clips)
+
+        yield advance

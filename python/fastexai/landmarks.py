@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +22,18 @@ if TYPE_CHECKING:
 
 Alignment = Literal["procrustes", "eyes"]
 
-__all__ = ["Alignment", "ClipSet", "normalize", "prototypes", "resample"]
+__all__ = [
+    "Alignment",
+    "ClipSet",
+    "Normalization",
+    "OneEuro",
+    "fill_gaps",
+    "normalize",
+    "prototypes",
+    "resample",
+]
+
+_BATCH_CLIPS = 64  # raw clips in memory at a time
 
 
 def _canonical_reference() -> torch.Tensor:
@@ -48,7 +61,8 @@ def normalize(
         Landmarks in one isotropic unit, such as pixels; y down. NaN where no face was found.
     alignment : {"procrustes", "eyes"}
         ``procrustes`` fits the rigid part of the face (`mesh.RIGID`: expressions hardly move it) to
-        the canonical face by a 3-D similarity transform, and so removes yaw and pitch as well.
+        the canonical face by a 3-D similarity transform, and so removes yaw and pitch as well; what
+        perspective does to a face near the camera remains (tests/test_head_motion.py measures it).
         ``eyes`` only shifts, scales and turns within the image plane, by the corners of the eyes.
 
     Returns
@@ -66,39 +80,127 @@ def normalize(
     tensor = _tensor(landmarks)
     if tensor.ndim < 2 or tensor.shape[-2:] != (mesh.LANDMARKS, 3):
         raise ValueError(f"landmarks: expected (..., 468, 3), got {(*tensor.shape,)}")
+    _check_alignment(alignment)
     if alignment == "eyes":
         return _core.align_eyes(tensor).numpy()
-    if alignment == "procrustes":
-        return _core.align_to_reference(tensor, reference=_REFERENCE, basis=_BASIS).numpy()
-    raise ValueError(f"alignment: expected 'procrustes' or 'eyes', got {alignment!r}")
+    return _core.align_to_reference(tensor, reference=_REFERENCE, basis=_BASIS).numpy()
+
+
+def _check_alignment(alignment: str) -> None:
+    if alignment not in ("procrustes", "eyes"):
+        raise ValueError(f"alignment: expected 'procrustes' or 'eyes', got {alignment!r}")
 
 
 def resample(
-    landmarks: ArrayLike, timestamps: ArrayLike, *, frames: int
+    landmarks: ArrayLike, timestamps: ArrayLike, *, frames: int, max_gap: int | None = None
 ) -> NDArray[np.floating[Any]]:
     """Bring a clip to ``frames`` instants evenly spaced in time, bridging frames without a face.
 
     Parameters
     ----------
     landmarks : array_like, shape (T, L, 3), float32 or float64
-        One clip. A frame with any NaN counts as "not detected".
+        One clip. A frame with any NaN or infinity counts as "not detected".
     timestamps : array_like, shape (T,)
         Seconds, strictly increasing.
     frames : int
         Number of frames wanted.
+    max_gap : int, optional
+        Longest run of undetected frames to bridge; by default any.
 
     Returns
     -------
     ndarray, shape (frames, L, 3), same dtype
-        Linear in time between detected frames; the nearest detected frame beyond them.
+        Linear in time between detected frames; the nearest detected frame beyond them. Instants in
+        a longer gap are NaN.
 
     Raises
     ------
     ValueError
-        If shapes do not match, time does not increase, or no frame has a face.
+        If shapes do not match, time does not increase, no frame has a face, or ``max_gap`` < 0.
     """
-    times = _tensor(np.asarray(timestamps, dtype=np.float64))
-    return _core.resample(_tensor(landmarks), times, frames=frames).numpy()
+    clip = (_tensor(landmarks), _seconds(timestamps))
+    return _core.resample(*clip, frames=frames, max_gap=max_gap).numpy()
+
+
+def fill_gaps(
+    landmarks: ArrayLike, timestamps: ArrayLike, *, max_gap: int
+) -> NDArray[np.floating[Any]]:
+    """Fill short gaps of a clip; `resample` at the clip's own instants.
+
+    Parameters
+    ----------
+    landmarks, timestamps
+        As `resample` takes them.
+    max_gap : int
+        Longest run of undetected frames to fill.
+
+    Returns
+    -------
+    ndarray, shape (T, L, 3), same dtype
+        In gaps of up to ``max_gap`` frames the line, in time, between the detected frames around;
+        at either end of the clip, where there is no line, the nearest detected frame. Longer gaps
+        are NaN, detected frames as they were.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, time does not increase, or ``max_gap`` < 0.
+    """
+    return _core.fill_gaps(_tensor(landmarks), _seconds(timestamps), max_gap=max_gap).numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class OneEuro:
+    """The One-Euro filter: what rests does not tremble, what moves does not lag.
+
+    A low-pass filter whose cutoff grows with each coordinate's own speed. On simulated clips the
+    defaults take away a third of what the detector's jitter adds.
+
+    Attributes
+    ----------
+    min_cutoff : float
+        Hertz, of what rests. Less trembles less and lags more.
+    beta : float
+        Hertz by which the cutoff grows per unit of speed: for normalised landmarks, per
+        inter-ocular distance per second. More lags less.
+    derivative_cutoff : float
+        Hertz, of the speed's own filter.
+
+    References
+    ----------
+    Casiez, Roussel & Vogel, CHI 2012, algorithm 1.
+    """
+
+    min_cutoff: float = 1.0
+    beta: float = 1.0
+    derivative_cutoff: float = 1.0
+
+    def smooth(self, landmarks: ArrayLike, timestamps: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Filter a clip in time, in one direction, as if it were live.
+
+        Parameters
+        ----------
+        landmarks, timestamps
+            As `resample` takes them; frames without a face are skipped, their time is not.
+
+        Returns
+        -------
+        ndarray, shape (T, L, 3), same dtype
+            The first detected frame as it was; undetected frames are NaN.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not match, time does not increase, a cutoff is not positive, or ``beta``
+            is negative.
+        """
+        return _core.smooth(
+            _tensor(landmarks),
+            _seconds(timestamps),
+            min_cutoff=self.min_cutoff,
+            beta=self.beta,
+            derivative_cutoff=self.derivative_cutoff,
+        ).numpy()
 
 
 def _tensor(array: ArrayLike) -> torch.Tensor:
@@ -107,6 +209,35 @@ def _tensor(array: ArrayLike) -> torch.Tensor:
     if not data.flags.writeable or any(stride < 0 for stride in data.strides):
         data = data.copy()
     return torch.from_numpy(data)
+
+
+def _seconds(timestamps: ArrayLike) -> torch.Tensor:
+    return _tensor(np.asarray(timestamps, dtype=np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """How raw clips become comparable. A model works on clips of its own normalisation only.
+
+    Attributes
+    ----------
+    alignment : {"procrustes", "eyes"}
+        See `normalize`.
+    smoothing : OneEuro, optional
+        Filters the aligned landmarks before they are resampled.
+    neutral_frames : int
+        With k > 0, clips are displacements from the mean of their first k frames.
+    """
+
+    alignment: Alignment = "procrustes"
+    smoothing: OneEuro | None = None
+    neutral_frames: int = 0
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> Normalization:
+        """Read what ``dataclasses.asdict`` made of one."""
+        smoothing = description["smoothing"]
+        return cls(**description | {"smoothing": OneEuro(**smoothing) if smoothing else None})
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq: arrays have no single truth value
@@ -121,8 +252,10 @@ class ClipSet:
         Emotion, person and identity of each clip.
     relevant : dict of str to ndarray of bool, shape (L,), optional
         The landmarks that each emotion truly moves; known for simulated clips only.
-    alignment : {"procrustes", "eyes"}
-        How the clips were normalised (`normalize`).
+    normalization : Normalization
+        How the clips were made comparable.
+    rejected : tuple of (id, reason)
+        The clips that `from_clips` left out.
     """
 
     X: NDArray[np.float32]
@@ -130,7 +263,8 @@ class ClipSet:
     subjects: NDArray[np.str_]
     ids: NDArray[np.str_]
     relevant: dict[str, NDArray[np.bool_]] | None = None
-    alignment: Alignment = "procrustes"
+    normalization: Normalization = Normalization()
+    rejected: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.X.ndim != 4 or self.X.shape[-1] != 3:
@@ -148,48 +282,94 @@ class ClipSet:
         clips: Iterable[LandmarkClip],
         *,
         frames: int = 20,
-        alignment: Alignment = "procrustes",
+        normalization: Normalization = Normalization(),
+        min_detection_share: float = 0.0,
+        max_gap: int | None = None,
     ) -> ClipSet:
         """Normalise raw clips and resample them to ``frames`` frames.
+
+        No frame of the result is NaN: `resample` bridges every gap of the clips that are kept.
 
         Parameters
         ----------
         clips : iterable of LandmarkClip
-            Raw clips, in pixels; a missing label or subject becomes an empty string. A missing
+            Raw clips, in pixels; a missing label becomes an empty string. A missing
             subject is replaced by the clip's source, so that no two people are taken for one.
         frames : int
             Frames per clip.
-        alignment : {"procrustes", "eyes"}
-            See `normalize`.
+        normalization : Normalization
+            Steps and their options.
+        min_detection_share : float
+            Leave out clips with a face in a smaller share of their frames, 0 to 1.
+        max_gap : int, optional
+            Leave out clips with more frames in a row without a face.
+
+        Returns
+        -------
+        ClipSet
+            The clips left out are its ``rejected``; one warning counts and names them.
 
         Raises
         ------
         ValueError
-            If there is no clip, or one has no face in any frame.
+            If no clip is left, a clip that is not left out has no face in any frame, or an argument
+            is out of range.
         """
-        X, labels, subjects, ids = [], [], [], []
-        for clip in clips:
-            normalized = normalize(clip.landmarks, alignment=alignment)
-            X.append(resample(normalized, clip.timestamps, frames=frames))
-            labels.append(clip.label or "")
-            subjects.append(clip.subject or clip.source)
-            ids.append(clip.source)
-        if not X:
-            raise ValueError("clips: expected at least one clip, got none")
+        if not 0 <= min_detection_share <= 1:
+            raise ValueError(f"min_detection_share: expected 0 to 1, got {min_detection_share}")
+        if max_gap is not None and max_gap < 0:
+            raise ValueError(f"max_gap: expected a number of frames from 0, got {max_gap}")
+        X, kept, rejected = [], [], []
+        for batch in _batches(clips):
+            landmarks, detected, longest_gap = _normalized(batch, frames, normalization)
+            good = np.ones(len(batch), np.bool_)
+            for i, clip in enumerate(batch):
+                reason = _objection(
+                    len(clip), detected[i], longest_gap[i], min_detection_share, max_gap
+                )
+                if reason is not None:
+                    good[i] = False
+                    rejected.append((clip.source, reason))
+                elif detected[i] == 0:
+                    raise ValueError(
+                        f"clips: expected a face in at least one frame, got none in {clip.source!r}"
+                    )
+                else:
+                    kept.append((clip.label or "", clip.subject or clip.source, clip.source))
+            X.append(landmarks if good.all() else landmarks[good])
+        if not kept:
+            found = f"{len(rejected)} that were all left out" if rejected else "none"
+            raise ValueError(f"clips: expected at least one clip, got {found}")
+        if rejected:
+            _warn_of(rejected, len(kept))
+        labels, subjects, ids = (np.array(names) for names in zip(*kept, strict=True))
         return cls(
-            np.stack(X),
-            np.array(labels),
-            np.array(subjects),
-            np.array(ids),
-            alignment=alignment,
+            X[0] if len(X) == 1 else np.concatenate(X),
+            labels,
+            subjects,
+            ids,
+            normalization=normalization,
+            rejected=tuple(rejected),
         )
 
     @classmethod
     def from_store(
-        cls, store: LandmarkStore, *, frames: int = 20, alignment: Alignment = "procrustes"
+        cls,
+        store: LandmarkStore,
+        *,
+        frames: int = 20,
+        normalization: Normalization = Normalization(),
+        min_detection_share: float = 0.0,
+        max_gap: int | None = None,
     ) -> ClipSet:
         """Read a store's clips and treat them as `from_clips` does."""
-        return cls.from_clips(store, frames=frames, alignment=alignment)
+        return cls.from_clips(
+            store,
+            frames=frames,
+            normalization=normalization,
+            min_detection_share=min_detection_share,
+            max_gap=max_gap,
+        )
 
     def __len__(self) -> int:
         return len(self.X)
@@ -214,6 +394,54 @@ class ClipSet:
             f"ClipSet({n} clips of {t} frames x {landmarks} landmarks, "
             f"{people} subjects; labels: {emotions})"
         )
+
+
+def _batches(clips: Iterable[LandmarkClip]) -> Iterator[list[LandmarkClip]]:
+    """Take the clips by the batch, so that few raw ones are in memory; all, where all are."""
+    if isinstance(clips, list | tuple):
+        yield list(clips)
+        return
+    rest = iter(clips)
+    while batch := list(islice(rest, _BATCH_CLIPS)):
+        yield batch
+
+
+def _normalized(
+    clips: list[LandmarkClip], frames: int, normalization: Normalization
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return landmarks (N, frames, L, 3), frames with a face (N,) and longest gaps (N,)."""
+    _check_alignment(normalization.alignment)
+    smoothing = normalization.smoothing
+    landmarks, detected, longest_gap = _core.normalize_clips(
+        [_tensor(clip.landmarks) for clip in clips],
+        [_tensor(clip.timestamps) for clip in clips],
+        frames=frames,
+        procrustes=(_REFERENCE, _BASIS) if normalization.alignment == "procrustes" else None,
+        smoothing=astuple(smoothing) if smoothing is not None else None,
+        neutral_frames=normalization.neutral_frames,
+    )
+    return landmarks.numpy(), detected.numpy(), longest_gap.numpy()
+
+
+def _objection(
+    frames: int, detected: int, longest_gap: int, min_share: float, max_gap: int | None
+) -> str | None:
+    """Say why a clip is left out, or None."""
+    if detected < min_share * frames:
+        return f"a face in {detected} of {frames} frames"
+    if max_gap is not None and longest_gap > max_gap:
+        return f"no face for {longest_gap} frames in a row"
+    return None
+
+
+def _warn_of(rejected: list[tuple[str, str]], kept: int, named: int = 5) -> None:
+    """Say how many clips are left out, and which."""
+    names = "; ".join(f"{source}: {reason}" for source, reason in rejected[:named])
+    more = f"; and {len(rejected) - named} more (see `rejected`)" if len(rejected) > named else ""
+    warnings.warn(
+        f"{len(rejected)} of {len(rejected) + kept} clips are left out ({names}{more})",
+        stacklevel=3,
+    )
 
 
 def prototypes(

@@ -1,15 +1,18 @@
 """Many clips on disk: a folder of Parquet files, one per clip.
 
-Note [Store format 1]: a store is a directory of ``*.parquet`` files that any Parquet reader opens
+Note [Store format 2]: a store is a directory of ``*.parquet`` files that any Parquet reader opens
 as one table. Each file has one row, one clip; its name is a hash of the clip's id. Files are
 written aside and renamed, so every file is whole, whenever the writer was stopped. The schema's
-metadata holds ``fastexai_format`` (1) and ``fastexai_version``.
+metadata holds ``fastexai_format`` (2) and ``fastexai_version``. Format 1, which is read too, had no
+columns for `EXTRA_SHAPES`; in format 2 these are null where a clip has none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +22,7 @@ import pyarrow.parquet as pq
 
 from fastexai.aside import written_aside
 from fastexai.face_detector import LANDMARKS
-from fastexai.video import LandmarkClip
+from fastexai.video import EXTRA_SHAPES, LandmarkClip
 
 if TYPE_CHECKING:
     import os
@@ -29,10 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LandmarkStore"]
 
-FORMAT = "1"
+FORMAT = "2"
 UNITS = "pixels"
 
+_UNFINISHED_SECONDS = 60.0  # writing a part takes less than one
+
 _ARRAYS = {"timestamps": pa.list_(pa.float64()), "landmarks": pa.list_(pa.float32())}
+_EXTRAS = {name: pa.list_(pa.float32()) for name in EXTRA_SHAPES}
 _SCALARS = {
     "id": pa.string(),
     "source": pa.string(),
@@ -53,7 +59,7 @@ class LandmarkStore:
     Parameters
     ----------
     path : path-like
-        The store's directory, see Note [Store format 1]. `create` makes a new one.
+        The store's directory, see Note [Store format 2]. `create` makes a new one.
 
     Attributes
     ----------
@@ -116,7 +122,19 @@ class LandmarkStore:
         folder = Path(path)
         parts = _parts_in(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls.__new__(cls)._set(folder, parts)
+        store = cls.__new__(cls)._set(folder, parts)
+        store.remove_unfinished()
+        return store
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed writer left, which polars and DuckDB would stumble over.
+
+        A file younger than a minute stays: another process may be writing it at this moment.
+        """
+        for aside in self.path.glob(".*.parquet"):
+            with suppress(FileNotFoundError):
+                if time.time() - aside.stat().st_mtime > _UNFINISHED_SECONDS:
+                    aside.unlink()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -160,7 +178,7 @@ class LandmarkStore:
             raise ValueError(f"append: expected the whole store {self.path}, got a selection of it")
         id = id if id is not None else default_id(clip.source)
         part = self._part(id)
-        if part in self._parts or part.exists():
+        if part.exists():
             raise ValueError(f"id: expected one that is not in {self.path} yet, got {id!r}")
         _write_part(part, id, clip)
         self._parts.append(part)
@@ -278,9 +296,14 @@ def _write_part(part: Path, id: str, clip: LandmarkClip) -> None:
         "detection_share": clip.detection_share,
     }
     columns = [pa.array([row[name]], kind) for name, kind in _SCALARS.items()]
-    for values in (clip.timestamps, clip.landmarks.ravel()):
-        columns.append(pa.ListArray.from_arrays([0, values.size], values))
-    table = pa.Table.from_arrays(columns, schema=_schema(_SCALARS | _ARRAYS))
+    for name, kind in (_ARRAYS | _EXTRAS).items():
+        values = getattr(clip, name)
+        columns.append(
+            pa.array([None], kind)
+            if values is None
+            else pa.ListArray.from_arrays([0, values.size], values.ravel())
+        )
+    table = pa.Table.from_arrays(columns, schema=_schema(_SCALARS | _ARRAYS | _EXTRAS))
     with written_aside(part) as aside:
         pq.write_table(
             table,
@@ -288,41 +311,48 @@ def _write_part(part: Path, id: str, clip: LandmarkClip) -> None:
             compression="zstd",
             # Neighbouring floats share their high bytes: 25 % smaller than zstd alone.
             use_dictionary=False,
-            use_byte_stream_split=[f"{name}.list.element" for name in _ARRAYS],
+            write_page_checksum=True,  # a flipped bit is then found, not taken for a landmark
+            use_byte_stream_split=[f"{name}.list.element" for name in _ARRAYS | _EXTRAS],
         )
 
 
 def _read_part(part: Path, columns: list[str]) -> pa.Table:
     """Read some columns of a part; ``ValueError`` with its name where that fails."""
     try:
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             found = metadata.get(b"fastexai_format", b"none").decode()
-            if found == FORMAT:
+            if found == "1":
+                columns = [name for name in columns if name not in _EXTRAS]
+            if found in ("1", FORMAT):
                 table = file.read(columns).select(columns)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(f"{part}: this file of the store is damaged: {error}") from error
-    if found != FORMAT:
-        raise ValueError(f"{part}: expected store format {FORMAT}, got {found}")
+    if found not in ("1", FORMAT):
+        raise ValueError(f"{part}: expected store format 1 to {FORMAT}, got {found}")
     if len(table) != 1:
         raise ValueError(f"{part}: this file of the store is damaged: {len(table)} rows, not 1")
     return table.replace_schema_metadata(None)
 
 
 def _read_clip(part: Path) -> LandmarkClip:
-    table = _read_part(part, [*_SCALARS, *_ARRAYS])
+    table = _read_part(part, [*_SCALARS, *_ARRAYS, *_EXTRAS])
     row = {name: table[name][0].as_py() for name in _SCALARS}
     # Copies: Arrow's buffers are read-only, which torch.from_numpy warns about.
-    timestamps, landmarks = (table[name][0].values.to_numpy().copy() for name in _ARRAYS)
+    arrays = {
+        name: table[name][0].values.to_numpy().copy()
+        for name in (_ARRAYS | _EXTRAS)
+        if name in table.column_names and table[name][0].is_valid
+    }
+    shapes = {"landmarks": (LANDMARKS, 3), "timestamps": ()} | EXTRA_SHAPES
     try:
         return LandmarkClip(
-            landmarks=landmarks.reshape(-1, LANDMARKS, 3),
-            timestamps=timestamps,
+            **{name: array.reshape(-1, *shapes[name]) for name, array in arrays.items()},
             fps=row["fps"],
             image_size=(row["width"], row["height"]),
             source=row["source"],
             label=row["label"],
             subject=row["subject"],
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: a column that must not be is null
         raise ValueError(f"{part}: this file of the store is damaged: {error}") from error

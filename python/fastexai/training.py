@@ -24,7 +24,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from fastexai.export import ModelMetadata, read_model, write_model
-from fastexai.landmarks import ClipSet, prototypes
+from fastexai.landmarks import ClipSet, Normalization, prototypes
 from fastexai.models import build_network
 
 __all__ = ["CrossValidation", "EmotionClassifier", "cross_validate", "subject_folds"]
@@ -66,8 +66,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         "No" first.
     network_ : torch.nn.Module
         The fitted network, in evaluation mode.
-    alignment_ : str
-        How the training clips were normalised.
+    normalization_ : Normalization
+        How the training clips were made comparable.
     prototypes_ : ndarray, shape (k, T, L, 3), float32
         Typical training clips without the emotion, the default baselines of an explanation: neutral
         ones where a `ClipSet` has at least five. From another emotion an explanation would also tell
@@ -119,7 +119,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             If shapes do not match, a clip holds NaN, or there are not exactly two classes.
         """
         clips, y, groups = _clips_and_labels(X, y, groups, self.emotion)
-        self.alignment_ = X.alignment if isinstance(X, ClipSet) else "procrustes"
+        self.normalization_ = X.normalization if isinstance(X, ClipSet) else Normalization()
         self.classes_ = np.unique(y)
         if len(self.classes_) != 2:
             raise ValueError(
@@ -180,7 +180,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             kept=self.network_.kept.tolist(),
             hidden=self.hidden,
             classes=self.classes_.tolist(),
-            alignment=self.alignment_,
+            normalization=self.normalization_,
             versions={name: version(name) for name in ("fastexai", "torch", "numpy")},
         )
         write_model(path, self.network_, metadata, self.prototypes_)
@@ -192,7 +192,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         clf = cls(
             metadata.emotion, metadata.architecture, kept=metadata.kept, hidden=metadata.hidden
         )
-        clf.classes_, clf.alignment_ = np.array(metadata.classes), metadata.alignment
+        clf.classes_, clf.normalization_ = np.array(metadata.classes), metadata.normalization
         clf.network_ = clf._build(metadata.landmarks)
         clf.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         clf.network_.eval().requires_grad_(False)

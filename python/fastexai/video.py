@@ -1,10 +1,9 @@
-"""Read videos, find the face's landmarks in every frame, write videos."""
+"""Find the landmarks of faces in every frame of a video, and write videos."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -16,24 +15,35 @@ import cv2
 import numpy as np
 
 from fastexai.aside import written_aside
-from fastexai.face_detector import LANDMARKS, FaceDetector
+from fastexai.face_detector import BLENDSHAPES, IRIS_POINTS, LANDMARKS, FaceDetector
+from fastexai.sources import IMAGE_FPS, VideoReader, frames, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-    StrPath = str | os.PathLike[str]
-    Frame = NDArray[np.uint8]  # (height, width, 3), RGB
+    from fastexai.face_detector import Extra, Face
+    from fastexai.sources import Frame, FrameReader, Source, StrPath
 
 __all__ = [
+    "EXTRA_SHAPES",
     "LandmarkClip",
     "VideoReader",
     "VideoWriter",
+    "clips_of",
+    "extract_faces",
     "extract_landmarks",
     "frames",
 ]
+
+#: What a clip may hold beside its landmarks, and the shape of it for one frame.
+EXTRA_SHAPES: dict[Extra, tuple[int, ...]] = {
+    "iris": (IRIS_POINTS, 3),
+    "blendshapes": (len(BLENDSHAPES),),
+    "head_pose": (4, 4),
+}
 
 #: Frames decoded ahead of the one in the detector; more only costs memory (2.8 MB each at 720p).
 _AHEAD = 4
@@ -56,11 +66,20 @@ class LandmarkClip:
     source: str  #: where the clip comes from: the absolute path of the video
     label: str | None = None  #: the emotion shown, where it is known
     subject: str | None = None  #: who shows it; clips of one subject stay in one fold
+    #: (T, 10, 3), pixels: MediaPipe's points 468 to 477, five for each iris; the right one first
+    iris: NDArray[np.float32] | None = None
+    #: (T, 52), 0 to 1: see `fastexai.face_detector.BLENDSHAPES`
+    blendshapes: NDArray[np.float32] | None = None
+    #: (T, 4, 4), centimetres: maps MediaPipe's canonical face to the camera's coordinates
+    head_pose: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and the order of the timestamps."""
         _check_array("landmarks", self.landmarks, np.float32, ("T", LANDMARKS, 3))
         _check_array("timestamps", self.timestamps, np.float64, (len(self.landmarks),))
+        for name, shape in EXTRA_SHAPES.items():
+            if (extra := getattr(self, name)) is not None:
+                _check_array(name, extra, np.float32, (len(self.landmarks), *shape))
         if not (np.isfinite(self.timestamps).all() and (np.diff(self.timestamps) > 0).all()):
             raise ValueError("timestamps: expected finite, strictly increasing seconds, got others")
         if not (math.isfinite(self.fps) and self.fps > 0):
@@ -79,10 +98,15 @@ class LandmarkClip:
 
     def __repr__(self) -> str:
         """Show shapes, not data."""
+        extras = [
+            f"{name}={extra.shape}, "
+            for name in EXTRA_SHAPES
+            if (extra := getattr(self, name)) is not None
+        ]
         return (
             f"LandmarkClip(landmarks={self.landmarks.shape}, timestamps={self.timestamps.shape}, "
             f"fps={self.fps:g}, image_size={self.image_size}, source={self.source!r}, "
-            f"label={self.label!r}, subject={self.subject!r}, "
+            f"label={self.label!r}, subject={self.subject!r}, {''.join(extras)}"
             f"detection_share={self.detection_share:.3f})"
         )
 
@@ -98,105 +122,6 @@ def _check_array(name: str, array: object, dtype: type, shape: tuple[int | str, 
     )
     if array.dtype != dtype or not fits:
         raise ValueError(f"{name}: expected {wanted}, got {array.shape} {array.dtype}")
-
-
-class VideoReader:
-    """The frames of one video file, in order, each with its time.
-
-    Parameters
-    ----------
-    video : path-like
-        A file that OpenCV's FFmpeg can decode. Rotation stated by the container is applied.
-
-    Attributes
-    ----------
-    source : str
-        Absolute path of the file.
-    fps : float
-        Frames per second as the container states it (30 where it states none).
-    image_size : tuple of int
-        (width, height), pixels.
-    frame_count : int
-        Frames announced by the container; an estimate in some formats, 0 where unknown.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is a directory, or OpenCV finds no frame in it.
-    """
-
-    def __init__(self, video: StrPath) -> None:
-        path = Path(video)
-        if path.is_dir():
-            raise ValueError(f"video: expected a video file, got the directory {path}")
-        if not path.is_file():
-            raise FileNotFoundError(f"video: expected a video file, got {path}, which is missing")
-        self.source = str(path.absolute())
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        self._first = self._read() if self._capture.isOpened() else None
-        if self._first is None:
-            self.close()
-            raise ValueError(f"video: expected a video that can be decoded, got {path}")
-        # Not the container's size: this one is right for rotated videos too.
-        height, width = self._first[1].shape[:2]
-        self.image_size = (width, height)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if math.isfinite(fps) and fps > 0 else 30.0
-        self.frame_count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-
-    def __iter__(self) -> Iterator[tuple[float, Frame]]:
-        """Yield (time in seconds, RGB frame); the file is read once, so only once.
-
-        Times are the container's presentation times. Where it has none they are counted from
-        ``fps``; where it repeats one or goes back, the frame is moved to 1 ms after the last one.
-        """
-        item, self._first = self._first, None
-        index, last = 0, -math.inf
-        while item is not None:
-            seconds = item[0] if item[0] > 0 or index == 0 else index / self.fps
-            last = max(seconds, last + 1e-3)
-            yield last, item[1]
-            index += 1
-            item = self._read()
-
-    def _read(self) -> tuple[float, Frame] | None:
-        ok, image = self._capture.read()
-        if not ok:
-            return None
-        seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        rgb: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-        return seconds, rgb
-
-    def close(self) -> None:
-        """Close the file."""
-        self._capture.release()
-
-    def __enter__(self) -> Self:
-        """Return the open reader."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self.close()
-
-
-def frames(video: StrPath) -> Iterator[tuple[float, Frame]]:
-    """Yield every frame of a video with its time.
-
-    Parameters
-    ----------
-    video : path-like
-        See `VideoReader`, which also says what is raised.
-
-    Yields
-    ------
-    tuple of (float, ndarray)
-        Seconds, strictly increasing, and the frame: (height, width, 3) uint8, RGB.
-    """
-    with VideoReader(video) as reader:
-        yield from reader
 
 
 class VideoWriter:
@@ -276,19 +201,30 @@ class VideoWriter:
 
 
 def extract_landmarks(
-    video: StrPath,
+    video: Source,
     *,
+    extras: Collection[Extra] = (),
+    fps: float = IMAGE_FPS,
+    max_seconds: float | None = None,
     face_model: StrPath | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> LandmarkClip:
-    """Find the face's landmarks in every frame of a video.
+    """Find the landmarks of one face in every frame of a video.
 
-    Decoding runs in a thread of its own, a few frames ahead of the detector.
+    Of several faces it is the one that is largest when a face is first seen; see Note [Which face]
+    in `fastexai.face_detector`. Decoding runs in a thread of its own, a few frames ahead.
 
     Parameters
     ----------
-    video : path-like
-        See `VideoReader`.
+    video : path-like, int, iterable of path-like or iterable of ndarray
+        A video file; a folder of numbered images, a pattern for some of them, or image paths in
+        order; a camera's index; or frames, RGB uint8. See `fastexai.sources.open_source`.
+    extras : collection of {"iris", "blendshapes", "head_pose"}
+        What to keep beside the landmarks, see `LandmarkClip`.
+    fps : float
+        Frames per second of images and of iterators; videos and cameras have times of their own.
+    max_seconds : float, optional
+        Stop after so much of the video. A camera needs it.
     face_model : path-like, optional
         See `fastexai.face_model.face_model_path`.
     progress : callable, optional
@@ -298,37 +234,126 @@ def extract_landmarks(
     Returns
     -------
     LandmarkClip
-        One row per frame; its ``source`` is the video's absolute path.
+        One row per frame; its ``source`` is the absolute path of the video or of the folder.
 
     Raises
     ------
     FileNotFoundError
-        If the video or the face model is missing.
+        If the video, an image or the face model is missing.
+    TypeError
+        If ``video`` is none of what is described here.
     ValueError
-        If it is no video, or no frame has a face.
+        If it cannot be read, no frame has a face, or an option has a value that is not described
+        here.
     """
-    seconds, rows = [], []
-    with (
-        VideoReader(video) as reader,
-        FaceDetector(face_model) as detector,
-        closing(_ahead(iter(reader))) as decoded,
-    ):
+    with FaceDetector(face_model, extras=extras) as detector:
+        (clip,) = clips_of(video, detector, fps=fps, max_seconds=max_seconds, progress=progress)
+    return clip
+
+
+def extract_faces(
+    video: Source,
+    *,
+    extras: Collection[Extra] = (),
+    fps: float = IMAGE_FPS,
+    max_seconds: float | None = None,
+    face_model: StrPath | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[LandmarkClip]:
+    """Find the landmarks of all faces of a video: one clip for each, up to eight at a time.
+
+    Parameters and exceptions are those of `extract_landmarks`.
+
+    Returns
+    -------
+    list of LandmarkClip
+        Each from the first to the last frame that shows the face. The face that shows most (its
+        area, summed over frames) comes first and has the video's own ``source``, the next ones end
+        in ``#face1`` and so on. A face that was away for more than a second is a new one.
+    """
+    with FaceDetector(face_model, faces="all", extras=extras) as detector:
+        return clips_of(video, detector, fps=fps, max_seconds=max_seconds, progress=progress)
+
+
+def clips_of(
+    video: Source,
+    detector: FaceDetector,
+    *,
+    fps: float = IMAGE_FPS,
+    max_seconds: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[LandmarkClip]:
+    """Find the faces that a detector follows; it is reset first.
+
+    See `extract_landmarks` for the parameters, and `extract_faces` for what is returned; a detector
+    of the largest face gives one clip of all frames.
+    """
+    if isinstance(video, int) and max_seconds is None:
+        raise ValueError("max_seconds: expected a number for a camera, which never ends, got None")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds: expected a positive number, got {max_seconds}")
+    detector.reset()
+    seconds: list[float] = []
+    sightings: dict[int, dict[int, Face]] = {}  # by identity, then by frame
+    with open_source(video, fps=fps) as reader, closing(_ahead(iter(reader))) as decoded:
         for time, frame in decoded:
+            if max_seconds is not None and seconds and time - seconds[0] >= max_seconds:
+                break
+            for identity, face in detector.detect(time, frame).items():
+                sightings.setdefault(identity, {})[len(seconds)] = face
             seconds.append(time)
-            rows.append(detector.detect(time, frame))
             if progress is not None:
-                progress(len(rows), max(len(rows), reader.frame_count))
-    if len(rows) < 0.9 * reader.frame_count:
-        _logger.warning("%s: read %d of %d frames", video, len(rows), reader.frame_count)
-    landmarks = np.stack(rows)
-    if np.isnan(landmarks).all():
-        raise ValueError(f"video: no face was found in any of its {len(rows)} frames: {video}")
+                progress(len(seconds), max(len(seconds), reader.frame_count))
+        else:
+            if len(seconds) < 0.9 * reader.frame_count:
+                _logger.warning(
+                    "%s: read %d of %d frames", reader.source, len(seconds), reader.frame_count
+                )
+    if not sightings:
+        raise ValueError(
+            f"video: no face was found in any of its {len(seconds)} frames: {reader.source}"
+        )
+    if detector.faces == "largest":
+        return [_clip(sightings[0], range(len(seconds)), seconds, reader, reader.source)]
+    prominent = sorted(sightings.values(), key=lambda faces: -sum(f.area for f in faces.values()))
+    return [
+        _clip(
+            faces,
+            range(min(faces), max(faces) + 1),
+            seconds,
+            reader,
+            f"{reader.source}#face{number}" if number else reader.source,
+        )
+        for number, faces in enumerate(prominent)
+    ]
+
+
+def _clip(
+    faces: dict[int, Face], rows: range, seconds: list[float], reader: FrameReader, source: str
+) -> LandmarkClip:
+    """Put the sightings of one face in order; frames without it are NaN."""
+
+    def stacked(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        values = np.full((len(rows), *shape), np.nan, np.float32)
+        for index, face in faces.items():
+            values[index - rows.start] = getattr(face, name)
+        return values
+
+    some = next(iter(faces.values()))
+    extras = {
+        name: stacked(name, shape)
+        for name, shape in EXTRA_SHAPES.items()
+        if getattr(some, name) is not None
+    }
     return LandmarkClip(
-        landmarks=landmarks,
-        timestamps=np.array(seconds),
+        landmarks=stacked("landmarks", (LANDMARKS, 3)),
+        timestamps=np.array(seconds[rows.start : rows.stop]),
         fps=reader.fps,
         image_size=reader.image_size,
-        source=reader.source,
+        source=source,
+        iris=extras.get("iris"),
+        blendshapes=extras.get("blendshapes"),
+        head_pose=extras.get("head_pose"),
     )
 
 

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 
 from fastexai.attribution import IntegratedGradients, integrated_gradients
 from fastexai.export import read_model
-from fastexai.landmarks import normalize, resample
-
-if TYPE_CHECKING:
-    from fastexai.video import LandmarkClip
+from fastexai.landmarks import ClipSet
+from fastexai.video import LandmarkClip
 
 __all__ = ["WindowSeries", "slide", "window_rows"]
 
@@ -148,17 +145,15 @@ def slide(
             f"model: expected one of {clip.landmarks.shape[1]} landmarks, got {metadata.landmarks}"
         )
     rows = window_rows(clip, seconds=seconds, stride=stride)
-    normalized = normalize(clip.landmarks, alignment=metadata.alignment)
     ig = IntegratedGradients(model)
     logits, relevances = [], []
     for first in range(0, len(rows), _BATCH_WINDOWS):
         batch = rows[first : first + _BATCH_WINDOWS]
-        windows = np.stack(
-            [
-                resample(normalized[a:b], clip.timestamps[a:b], frames=metadata.frames)
-                for a, b in batch
-            ]
-        )
+        windows = ClipSet.from_clips(
+            (_cut(clip, a, b) for a, b in batch),
+            frames=metadata.frames,
+            normalization=metadata.normalization,
+        ).X
         logits.append(ig.model.value(torch.from_numpy(windows)).numpy())
         if n_steps is not None:
             relevances.append(_relevance(ig, windows, baselines, n_steps))
@@ -171,6 +166,14 @@ def slide(
         stop=clip.timestamps[stops - 1],
         logit=np.concatenate(logits).astype(np.float64),
         relevance=np.concatenate(relevances).astype(np.float64) if relevances else None,
+    )
+
+
+def _cut(clip: LandmarkClip, first: int, stop: int) -> LandmarkClip:
+    """Return some frames of a clip."""
+    frames = slice(first, stop)
+    return LandmarkClip(
+        clip.landmarks[frames], clip.timestamps[frames], clip.fps, clip.image_size, clip.source
     )
 
 

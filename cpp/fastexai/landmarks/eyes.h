@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <ATen/ATen.h>
+#include <cstdint>
+#include <optional>
+
+#include "fastexai/landmarks/similarity.h"
 
 namespace fastexai {
 
@@ -13,16 +16,15 @@ struct EyeCorners {
   int64_t left_outer = 263;
 };
 
-/// Moves the midpoint between the eyes to the origin, turns the eye line onto the x axis within the
-/// image plane, and divides by the inter-ocular distance. Thread-safe; one frame never affects
-/// another.
-///   landmarks  (..., L, 3) float32 or float64, CPU, isotropic units; a frame with a NaN eye corner
-///              means "not detected"
-///   returns    (..., L, 3) in inter-ocular distances; undetected frames are NaN
+/// The transform that moves the midpoint between the eyes to the origin, turns the eye line onto
+/// the x axis within the image plane, and divides by the inter-ocular distance. Nothing, where eye
+/// corners coincide or are missing.
+///   face  (L, 3), isotropic units
 ///
 /// The eye line runs between the two eye centres (means of each eye's corners: half the jitter of
 /// one corner). The inter-ocular distance is taken in 3-D between the outer corners, so that
 /// turning the head does not inflate the face.
-at::Tensor align_eyes(const at::Tensor& landmarks, const EyeCorners& eyes = {});
+template <typename scalar_t>
+std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const EyeCorners& eyes);
 
 }  // namespace fastexai

@@ -1,46 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fastexai/landmarks/procrustes.h"
 
-#include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
-
-#include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
-#include <vector>
 
-#include "fastexai/check.h"
+#include "fastexai/simd.h"
 
 namespace fastexai {
 namespace {
 
-constexpr int64_t kFramesPerTask = 16;
-constexpr int kJacobiSweeps = 12;  // convergence is quadratic; five are enough in practice
+// Both converge quadratically; about five are enough in practice.
+constexpr int kNewtonSteps = 12, kJacobiSweeps = 12;
 
-using Vector3 = std::array<double, 3>;
-using Matrix3 = std::array<Vector3, 3>;
 using Matrix4 = std::array<std::array<double, 4>, 4>;
-
-/// The reference's basis landmarks, centred.
-struct Basis {
-  std::vector<int64_t> landmarks;
-  std::vector<Vector3> points;
-  Vector3 center{};
-};
-
-/// p -> turn * p + shift, the scale included in `turn`.
-struct Similarity {
-  Matrix3 turn;
-  Vector3 shift;
-};
 
 /// One Jacobi rotation in the plane (p, q), applied to `a` from both sides and gathered in `v`.
 void rotate(Matrix4& a, Matrix4& v, int p, int q) {
   if (a[p][q] == 0) return;
   const double theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
-  const double t = std::copysign(1.0, theta) / (std::abs(theta) + std::hypot(theta, 1.0));
-  const double c = 1 / std::hypot(t, 1.0), s = t * c;
+  // Not std::hypot, which takes most of the time: a theta whose square overflows turns by nothing.
+  const double t = std::copysign(1.0, theta) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+  const double c = 1 / std::sqrt(t * t + 1), s = t * c;
   for (int k = 0; k < 4; ++k) {
     const double kp = a[k][p], kq = a[k][q];
     a[k][p] = c * kp - s * kq;
@@ -101,48 +81,100 @@ Matrix3 scaled_rotation(const std::array<double, 4>& quaternion, double scale) {
            {s * (x * z - w * y), s * (y * z + w * x), scale - s * (x * x + y * y)}}};
 }
 
+/// Matrix of the cofactors: the determinant times the inverse, transposed.
+Matrix3 cofactors(const Matrix3& x) {
+  Matrix3 c;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) {
+      const auto &a = x[(i + 1) % 3], &b = x[(i + 2) % 3];
+      c[i][j] = a[(j + 1) % 3] * b[(j + 2) % 3] - a[(j + 2) % 3] * b[(j + 1) % 3];
+    }
+  return c;
+}
+
+double dot(const Matrix3& a, const Matrix3& b) {
+  double sum = 0;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) sum += a[i][j] * b[i][j];
+  return sum;
+}
+
+/// The rotation nearest to a matrix of positive determinant: its orthogonal polar factor, by
+/// Newton's iteration. Nothing, where the determinant is not clearly positive.
+/// Source: Higham, SIAM J. Sci. Stat. Comput. 7(4), 1986, equation 3.5 (Frobenius scaling).
+std::optional<Matrix3> nearest_rotation(Matrix3 x) {
+  double change = 1;
+  for (int iteration = 0; iteration < kNewtonSteps; ++iteration) {
+    const Matrix3 c = cofactors(x);
+    const double determinant = x[0][0] * c[0][0] + x[0][1] * c[0][1] + x[0][2] * c[0][2];
+    const double square = dot(x, x);
+    if (!(determinant > 1e-6 * square * std::sqrt(square))) return std::nullopt;  // or a NaN
+    // Far from a rotation the scaling saves steps; near one it would only cost its roots.
+    const double scale = change > 1e-2 ? std::sqrt(std::sqrt(dot(c, c) / square) / determinant) : 1;
+    const double own = 0.5 * scale, other = 0.5 / (scale * determinant);
+    change = 0;
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) {
+        const double next = own * x[i][j] + other * c[i][j];
+        change += (next - x[i][j]) * (next - x[i][j]);
+        x[i][j] = next;
+      }
+    if (change < 1e-16) return x;  // quadratic: what is left is about the square of this
+  }
+  return std::nullopt;
+}
+
+/// The rotation, times the scale, that takes centred face points to centred reference points.
+/// covariance[i][j] is the sum over points of face_i * reference_j, spread that of |face|^2.
+Matrix3 best_turn(const Matrix3& covariance, double spread) {
+  Matrix3 transposed;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) transposed[i][j] = covariance[j][i];
+  if (auto turn = nearest_rotation(transposed)) {
+    const double scale = dot(*turn, transposed) / spread;
+    for (auto& row : *turn)
+      for (double& value : row) value *= scale;
+    return *turn;
+  }
+  // Flat faces, mirrored ones, missing ones: slower, and right for all of them.
+  const auto [value, quaternion] = leading_eigenpair(horn_matrix(covariance));
+  return scaled_rotation(quaternion, value / spread);
+}
+
+/// Sums over the basis, of differences from its first landmark so that nothing cancels.
+struct Sums {
+  double products[3][4];  // with the reference's x, y, z (each of sum 0) and 1
+  double squares[3];
+};
+
 template <typename scalar_t>
-Similarity fit(const scalar_t* face, const Basis& basis) {
-  Vector3 mean{};
-  for (const int64_t i : basis.landmarks)
-    for (int k = 0; k < 3; ++k) mean[k] += face[3 * i + k];
-  for (double& value : mean) value /= static_cast<double>(basis.landmarks.size());
-  Matrix3 covariance{};
-  double spread = 0;
-  for (size_t b = 0; b < basis.landmarks.size(); ++b) {
-    const auto* point = face + 3 * basis.landmarks[b];
+FASTEXAI_INLINE void add_up_basis(const scalar_t* face, const scalar_t* first,
+                                  const Reference& reference, Sums& result) {
+  Sums sums{};
+  for (size_t b = 0; b < reference.basis.size(); ++b) {
+    const auto* point = face + 3 * reference.basis[b];
+    const auto& known = reference.points[b];
     for (int i = 0; i < 3; ++i) {
-      const double centered = point[i] - mean[i];
-      spread += centered * centered;
-      for (int j = 0; j < 3; ++j) covariance[i][j] += centered * basis.points[b][j];
+      const double offset = static_cast<double>(point[i]) - static_cast<double>(first[i]);
+      sums.squares[i] += offset * offset;
+      for (int j = 0; j < 4; ++j) sums.products[i][j] += offset * known[j];
     }
   }
-  const auto [value, quaternion] = leading_eigenpair(horn_matrix(covariance));
-  Similarity similarity{scaled_rotation(quaternion, value / spread), basis.center};
-  for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) similarity.shift[i] -= similarity.turn[i][j] * mean[j];
-  return similarity;
+  result = sums;
 }
 
-template <typename scalar_t>
-void align_frame(const scalar_t* in, scalar_t* out, int64_t landmarks, const Basis& basis) {
-  const auto similarity = fit(in, basis);
-  if (!std::isfinite(similarity.turn[0][0])) {
-    std::fill(out, out + 3 * landmarks, std::numeric_limits<scalar_t>::quiet_NaN());
-    return;
-  }
-  scalar_t m[3][4];
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < 3; ++j) m[i][j] = static_cast<scalar_t>(similarity.turn[i][j]);
-    m[i][3] = static_cast<scalar_t>(similarity.shift[i]);
-  }
-  for (int64_t i = 0; i < landmarks; ++i) {
-    const scalar_t x = in[3 * i], y = in[3 * i + 1], z = in[3 * i + 2];
-    for (int k = 0; k < 3; ++k) out[3 * i + k] = m[k][0] * x + m[k][1] * y + m[k][2] * z + m[k][3];
-  }
+FASTEXAI_SIMD_CLONES void add_up(const float* face, const float* first, const Reference& reference,
+                                 Sums& sums) {
+  add_up_basis(face, first, reference, sums);
+}
+FASTEXAI_SIMD_CLONES void add_up(const double* face, const double* first,
+                                 const Reference& reference, Sums& sums) {
+  add_up_basis(face, first, reference, sums);
 }
 
-Basis read_basis(const at::Tensor& reference, const at::Tensor& basis, int64_t landmarks) {
+}  // namespace
+
+Reference read_reference(const at::Tensor& reference, const at::Tensor& basis, int64_t landmarks) {
   TORCH_CHECK_VALUE(
       reference.dim() == 2 && reference.size(0) == landmarks && reference.size(1) == 3,
       "reference: expected (", landmarks, ", 3), got ", reference.sizes());
@@ -152,15 +184,15 @@ Basis read_basis(const at::Tensor& reference, const at::Tensor& basis, int64_t l
                    basis.scalar_type());
   TORCH_CHECK_VALUE(basis.dim() == 1 && basis.size(0) >= 3,
                     "basis: expected at least three landmarks, got ", basis.sizes());
-  Basis result;
+  Reference result{};
   const auto points = reference.accessor<double, 2>();
   const auto indices = basis.accessor<int64_t, 1>();
   for (int64_t b = 0; b < basis.size(0); ++b) {
     const int64_t i = indices[b];
     TORCH_CHECK_VALUE(i >= 0 && i < landmarks, "basis: expected landmarks in [0, ", landmarks,
                       "), got ", i);
-    result.landmarks.push_back(i);
-    result.points.push_back({points[i][0], points[i][1], points[i][2]});
+    result.basis.push_back(i);
+    result.points.push_back({points[i][0], points[i][1], points[i][2], 1});
     for (int k = 0; k < 3; ++k) result.center[k] += points[i][k];
   }
   for (double& value : result.center) value /= static_cast<double>(basis.size(0));
@@ -169,26 +201,27 @@ Basis read_basis(const at::Tensor& reference, const at::Tensor& basis, int64_t l
   return result;
 }
 
-}  // namespace
-
-at::Tensor align_to_reference(const at::Tensor& landmarks, const at::Tensor& reference,
-                              const at::Tensor& basis) {
-  check_landmarks(landmarks, "landmarks");
-  const int64_t count = landmarks.size(-2);
-  const auto known = read_basis(reference, basis, count);
-  const auto in = landmarks.contiguous();
-  auto out = at::empty_like(in);
-  const int64_t stride = 3 * count;
-  const int64_t frames = stride == 0 ? 0 : in.numel() / stride;
-  AT_DISPATCH_FLOATING_TYPES(in.scalar_type(), "align_to_reference", [&] {
-    const auto* source = in.const_data_ptr<scalar_t>();
-    auto* target = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, frames, kFramesPerTask, [&](int64_t begin, int64_t end) {
-      for (int64_t f = begin; f < end; ++f)
-        align_frame(source + f * stride, target + f * stride, count, known);
-    });
-  });
-  return out;
+template <typename scalar_t>
+std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const Reference& reference) {
+  const auto* first = face + 3 * reference.basis[0];
+  const auto count = static_cast<double>(reference.basis.size());
+  Sums sums{};
+  add_up(face, first, reference, sums);
+  Vector3 mean;
+  Matrix3 covariance;
+  double spread = 0;
+  for (int i = 0; i < 3; ++i) {
+    const double offset = sums.products[i][3] / count;
+    spread += sums.squares[i] - count * offset * offset;
+    mean[i] = first[i] + offset;
+    for (int j = 0; j < 3; ++j) covariance[i][j] = sums.products[i][j];
+  }
+  const Matrix3 turn = best_turn(covariance, spread);
+  if (!std::isfinite(turn[0][0])) return std::nullopt;
+  return Similarity<scalar_t>(mean, turn, reference.center);
 }
+
+template std::optional<Similarity<float>> fit(const float*, const Reference&);
+template std::optional<Similarity<double>> fit(const double*, const Reference&);
 
 }  // namespace fastexai

@@ -3,19 +3,33 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "fastexai/landmarks/similarity.h"
+
 namespace fastexai {
 
-/// Maps each face onto `reference` by the 3-D similarity transform that fits the `basis` landmarks
-/// best, in the least-squares sense. Thread-safe; one frame never affects another.
-/// Source: Horn, J. Opt. Soc. Am. A 4(4), 1987 (rotation as the leading eigenvector of a 4 x 4
-/// matrix, which never is a reflection); scale by Umeyama, IEEE TPAMI 13(4), 1991, equation 42.
-///   landmarks  (..., L, 3) float32 or float64, CPU, isotropic units; a frame with a NaN in the
-///   basis
-///              means "not detected"
-///   reference  (L, 3)      float64
-///   basis      (B,)        int64, at least three landmarks, not on one line
-///   returns    (..., L, 3) in units of `reference`; undetected frames are NaN
-at::Tensor align_to_reference(const at::Tensor& landmarks, const at::Tensor& reference,
-                              const at::Tensor& basis);
+/// The landmarks of a reference face that other faces are fitted to.
+struct Reference {
+  std::vector<int64_t> basis;                 // their indices
+  std::vector<std::array<double, 4>> points;  // where they are, centred, and a 1
+  Vector3 center;                             // their mean
+};
+
+/// Checks and reads a reference for faces of `landmarks` landmarks.
+///   reference  (L, 3) float64
+///   basis      (B,)   int64, at least three landmarks, not on one line
+Reference read_reference(const at::Tensor& reference, const at::Tensor& basis, int64_t landmarks);
+
+/// The 3-D similarity transform that fits the face's basis landmarks to the reference best, in the
+/// least-squares sense. Nothing, where one of them is missing or all coincide.
+/// Source: Umeyama, IEEE TPAMI 13(4), 1991, equations 40 to 42; the rotation as a polar factor or,
+/// where that would be a reflection, as the leading eigenvector of a 4 x 4 matrix (Horn, J. Opt.
+/// Soc. Am. A 4(4), 1987).
+///   face  (L, 3), isotropic units
+template <typename scalar_t>
+std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const Reference& reference);
 
 }  // namespace fastexai
