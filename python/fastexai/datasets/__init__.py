@@ -1,4 +1,4 @@
-"""Data sets whose truth is known: simulated facial expressions."""
+"""Data sets: simulated expressions, whose truth is known, and labelled videos on disk."""
 
 # SPDX-License-Identifier: Apache-2.0
 from fastexai.datasets.action_units import (
@@ -8,6 +8,10 @@ from fastexai.datasets.action_units import (
     emotion_displacement,
     relevant_landmarks,
 )
+from fastexai.datasets.ck_plus import load_ck_plus
+from fastexai.datasets.crema_d import load_crema_d
+from fastexai.datasets.own_videos import load_folder, load_manifest
+from fastexai.datasets.ravdess import load_ravdess
 from fastexai.datasets.simulation import (
     SimulatedClips,
     simulate_expressions,
@@ -20,6 +24,11 @@ __all__ = [
     "UNITS",
     "SimulatedClips",
     "emotion_displacement",
+    "load_ck_plus",
+    "load_crema_d",
+    "load_folder",
+    "load_manifest",
+    "load_ravdess",
     "relevant_landmarks",
     "simulate_expressions",
     "simulate_landmarks",
