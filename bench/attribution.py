@@ -150,13 +150,19 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "x², then Conv1d(64) x 2": lambda: Squared(Convolution(nn.Tanh())),
 }
 
-#: Networks on standardised inputs, which training makes steep, and the package's own classifiers,
-#: whose first layer projects to 32 principal components.
+#: Networks on standardised inputs, which learn and become steep; the same on raw landmarks, which
+#: hardly learn in so many steps and stay smooth; and the package's own classifiers, whose first layer
+#: projects to 32 principal components.
 TRAINED: dict[str, Callable[[fx.ClipSet], nn.Module]] = {
     "BiLSTM, hidden 64": lambda clips: trained(partial(bilstm, 64), clips),
     "BiLSTM, hidden 128": lambda clips: trained(partial(bilstm, 128), clips),
     "Conv1d(64) x 2, tanh": lambda clips: trained(lambda: Convolution(nn.Tanh()), clips),
     "MLP per frame, ReLU": lambda clips: trained(lambda: dense(nn.ReLU()), clips),
+    "BiLSTM, hidden 64, raw": lambda clips: trained(partial(bilstm, 64), clips, raw=True),
+    "BiLSTM, hidden 128, raw": lambda clips: trained(partial(bilstm, 128), clips, raw=True),
+    "Conv1d(64) x 2, tanh, raw": lambda clips: trained(
+        lambda: Convolution(nn.Tanh()), clips, raw=True
+    ),
     "EmotionClassifier, bilstm, hidden 64": lambda clips: classifier("bilstm", 64, clips),
     "EmotionClassifier, bilstm, hidden 128": lambda clips: classifier("bilstm", 128, clips),
     "EmotionClassifier, randomized_bilstm, hidden 64": lambda clips: classifier(
@@ -236,6 +242,18 @@ def disagreement(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+def compared(
+    repeats: int, theirs: Callable[[], object], ours: Callable[[], object], clips: int
+) -> Row:
+    """Time both sides in turns."""
+    captum_times, our_times = alternate(repeats, theirs, ours)
+    return {
+        "captum_clips_per_second": captum_times.rate(clips),
+        "fastexai_clips_per_second": our_times.rate(clips),
+        "ratio": captum_times.median / our_times.median,
+    }
+
+
 def same_nodes(settings: Settings, name: str, inputs: Tensor) -> Row:
     """Compare one untrained model at the same Gauss-Legendre nodes; check, then time."""
     model = built(MODELS[name])
@@ -245,14 +263,11 @@ def same_nodes(settings: Settings, name: str, inputs: Tensor) -> Row:
     difference = disagreement(ours().values, theirs())
     print(f"{name}: differs from Captum by {difference:.1e} of the largest attribution", flush=True)
     assert difference <= AGREEMENT, (name, difference)
-    captum_times, our_times = alternate(settings.repeats, theirs, ours)
     return {
         "model": name,
         "difference": difference,
         "captum_batch_rows": batch,
-        "captum_clips_per_second": captum_times.rate(len(inputs)),
-        "fastexai_clips_per_second": our_times.rate(len(inputs)),
-        "ratio": captum_times.median / our_times.median,
+        **compared(settings.repeats, theirs, ours, len(inputs)),
     }
 
 
@@ -266,11 +281,13 @@ def section_latency(settings: Settings) -> list[Row]:
     return [same_nodes(settings, "BiLSTM, hidden 64", settings.inputs[:1])]
 
 
-def trained(make: Callable[[], nn.Module], clips: fx.ClipSet, epochs: int = 12) -> nn.Module:
+def trained(
+    make: Callable[[], nn.Module], clips: fx.ClipSet, *, epochs: int = 12, raw: bool = False
+) -> nn.Module:
     """Fit a network by gradient descent, happiness against the rest."""
     X, y = torch.from_numpy(clips.X), torch.from_numpy(clips.labels == "happiness").float()
     torch.manual_seed(0)
-    model = Standardized(make(), X)
+    model = make() if raw else Standardized(make(), X)
     loss = nn.BCEWithLogitsLoss(pos_weight=(1 - y.mean()) / y.mean())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(epochs):
@@ -311,14 +328,11 @@ def to_tolerance(settings: Settings, name: str) -> Row:
     errors = [completeness(model, v, settings) for v in (theirs(), result.values)]
     shares = [float((error <= TOLERANCE).float().mean()) for error in errors]
     print(f"{name}: trained to {accuracy:.0%}; below {TOLERANCE:g}: {shares}", flush=True)
-    captum_times, our_times = alternate(settings.repeats, theirs, ours)
     return {
         "model": name,
         "training_balanced_accuracy": accuracy,
         "captum_batch_rows": batch,
-        "captum_clips_per_second": captum_times.rate(len(settings.inputs)),
-        "fastexai_clips_per_second": our_times.rate(len(settings.inputs)),
-        "ratio": captum_times.median / our_times.median,
+        **compared(settings.repeats, theirs, ours, len(settings.inputs)),
         **{f"{who}_share_below": s for who, s in zip(("captum", "fastexai"), shares, strict=True)},
         **{
             f"{who}_worst": float(e.max())
@@ -345,15 +359,12 @@ def in_closed_form(settings: Settings, hidden: int) -> Row:
     difference = disagreement(result.values, theirs())
     print(f"one hidden layer of {hidden}: differs from Captum by {difference:.1e}", flush=True)
     assert difference <= AGREEMENT, (hidden, difference)
-    captum_times, our_times = alternate(settings.repeats, theirs, ours)
     rate = sgemm_rate(settings.repeats)
     return {
         "hidden": hidden,
         "difference": difference,
         "captum_batch_rows": batch,
-        "captum_clips_per_second": captum_times.rate(len(settings.inputs)),
-        "fastexai_clips_per_second": our_times.rate(len(settings.inputs)),
-        "ratio": captum_times.median / our_times.median,
+        **compared(settings.repeats, theirs, ours, len(settings.inputs)),
         # Two products with the input's weights: one to the hidden layer, one back.
         "bound_clips_per_second": rate / (2 * FRAMES * INPUTS * hidden),
     }
