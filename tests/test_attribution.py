@@ -484,6 +484,16 @@ def test_a_tolerance_is_kept(kind):
     assert_close(found.values, exact.values, 1e-6)
 
 
+def test_networks_of_many_kinks_converge():
+    """What is accepted early must not add up to more than is allowed: nothing could cure it later."""
+    torch.manual_seed(0)
+    layers = (nn.Linear(60, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Flatten(), *layers).double().eval()
+    inputs, baselines = 3 * torch.randn(200, 5, 4, 3).double(), torch.randn(1, 5, 4, 3).double()
+    found = fx.integrated_gradients(model, inputs, baselines, tol=1e-4, max_nodes=20_000)
+    assert found.converged.all()
+
+
 def test_what_has_not_converged_is_named_and_warned_about():
     model = perceptron(nn.ReLU(), 60, 32).double().eval()
     inputs, baselines = 3 * torch.randn(5, 5, 4, 3).double(), torch.zeros(1, 5, 4, 3).double()

@@ -392,8 +392,8 @@ class Refinement {
   }
 
   /// Which segments to bisect: of a clip that has not converged the worst ones, until the others
-  /// together are within half of what is allowed. Segments err independently: they add in
-  /// quadrature.
+  /// together, which are final, are within half of what is allowed. Their attributions err
+  /// independently and add in quadrature; their completeness errors are known and simply add.
   std::vector<bool> choose(size_t first, size_t last) {
     std::vector<bool> bisected(last - first, false);
     for (size_t i = first; i < last;) {
@@ -411,13 +411,16 @@ class Refinement {
         std::sort(order.begin(), order.end(), [&](size_t p, size_t q) {
           return active_[p].severity() > active_[q].severity();
         });
+        const double goal = 0.5 * allowed_[clip];
+        double rest = all.completeness;  // of what is not bisected
         int64_t nodes = spent_[clip];
         for (const size_t k : order) {
           nodes += 2 * nodes_.size(0);
-          const bool enough = k != order[0] && squares <= 0.25 * allowed_[clip] * allowed_[clip];
+          const bool enough = k != order[0] && squares <= goal * goal && std::abs(rest) <= goal;
           if (enough || nodes > tolerance_.max_nodes) break;
           bisected[k - first] = true;
           squares -= active_[k].severity() * active_[k].severity();
+          rest -= active_[k].completeness;
         }
       }
       i = end;
