@@ -490,7 +490,7 @@ def test_networks_of_many_kinks_converge():
     layers = (nn.Linear(60, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     model = nn.Sequential(nn.Flatten(), *layers).double().eval()
     inputs, baselines = 3 * torch.randn(200, 5, 4, 3).double(), torch.randn(1, 5, 4, 3).double()
-    found = fx.integrated_gradients(model, inputs, baselines, tol=1e-4, max_nodes=20_000)
+    found = fx.integrated_gradients(model, inputs, baselines, tol=1e-3, max_nodes=20_000)
     assert found.converged.all()
 
 
