@@ -534,6 +534,6 @@ def _warn(attribution: Attribution) -> Attribution:
             f"integrated gradients: {len(missed)} of {len(attribution.converged)} samples have not "
             f"converged within max_nodes: {named}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return attribution

@@ -99,12 +99,12 @@ def extract(
         [_camera_or_path(source) for source in sources],
         out,
         workers=workers,
-        faces=faces,  # type: ignore[arg-type]  # extract checks this and the next two
-        extras=extra or (),  # type: ignore[arg-type]
+        faces=faces,  # type: ignore[arg-type]  # extract checks the word
+        extras=extra or (),  # type: ignore[arg-type]  # extract checks the words
         fps=fps,
         max_seconds=max_seconds,
         face_model=face_model,
-        on_error=on_error,  # type: ignore[arg-type]
+        on_error=on_error,  # type: ignore[arg-type]  # extract checks the word
         labels=label,
         subjects=subject,
     )

@@ -71,7 +71,7 @@ def _scripted(model: Model) -> torch.jit.ScriptModule:
 
 
 def _loaded(source: str | io.BytesIO) -> torch.jit.ScriptModule:
-    module: torch.jit.ScriptModule = torch.jit.load(source)  # type: ignore[no-untyped-call]
+    module: torch.jit.ScriptModule = torch.jit.load(source)  # type: ignore[no-untyped-call]  # torch's
     return module
 
 

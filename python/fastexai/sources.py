@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from datetime import datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ IMAGE_SUFFIXES = frozenset(
 IMAGE_FPS = 25.0
 
 
-class FrameReader:
+class FrameReader(ABC):
     """The frames of one source, in order, each with its time; a context manager.
 
     Attributes
@@ -110,11 +111,11 @@ class FrameReader:
             index += 1
             item = self._read()
 
+    @abstractmethod
     def _read(self) -> tuple[float, Frame] | None:
         """Return the next frame and its time, None after the last."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Free what the source holds."""
 
     def __enter__(self) -> Self:
@@ -305,7 +306,7 @@ def open_source(video: Source, *, fps: float = IMAGE_FPS) -> FrameReader:
     first = next(items, None)
     rest = itertools.chain([] if first is None else [first], items)
     if isinstance(first, str | os.PathLike):
-        return ImageReader(rest, fps=fps)  # type: ignore[arg-type]  # as its first, so all
+        return ImageReader(rest, fps=fps)  # type: ignore[arg-type]  # the first is a path: all are
     count = len(video) if isinstance(video, Sized) else 0
     reader = IteratorReader(rest, fps=fps)  # type: ignore[arg-type]  # it checks each
     reader.frame_count = count
