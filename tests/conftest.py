@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -28,6 +30,13 @@ def _global_state_as_it_was():
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard():
+    """A process started in the background of a script inherits that SIGINT is ignored."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
