@@ -15,9 +15,10 @@ from torch import nn
 
 import fastexai as fx
 from fastexai import _core, pruning
+from fastexai.folds import subject_folds
 from fastexai.model_loading import load_model
 from fastexai.pruning import prune
-from fastexai.training import EmotionClassifier, subject_folds
+from fastexai.training import EmotionClassifier
 
 SIZES = (24, 12, 4, 1)
 TIMINGS = ["fit_seconds", "inference_ms"]

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import skorch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score
 
-import fastexai as fx
 from fastexai import training
 from fastexai.models import build_network
-from fastexai.training import EmotionClassifier, cross_validate, subject_folds
+from fastexai.training import EmotionClassifier
 
 ARCHITECTURES = ("bilstm", "randomized_bilstm")
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -192,130 +189,6 @@ def test_both_architectures_know_happiness_in_strangers(randomized, bilstm, unse
     """Chance is 0.5; the standard deviation of guessing on 160 clips is 0.04."""
     assert randomized.score(unseen_clips) > 0.85
     assert bilstm.score(unseen_clips) > 0.85
-
-
-def shuffled(clips, seed):
-    labels = np.random.default_rng(seed).permutation(clips.labels)
-    return fx.ClipSet(clips.X, labels, clips.subjects, clips.ids)
-
-
-def test_shuffled_labels_score_at_chance(few_clips):
-    """Twelve shuffles: the 99 % interval of their mean contains 0.5, and excludes true labels'."""
-    scores = [
-        cross_validate(small(), shuffled(few_clips, seed), folds=4).balanced_accuracy
-        for seed in range(12)
-    ]
-    half_width = 3.11 * np.std(scores, ddof=1) / np.sqrt(12)  # Student's t with 11 degrees
-    assert abs(np.mean(scores) - 0.5) < half_width
-    assert half_width < 0.1
-    assert cross_validate(small(), few_clips, folds=4).balanced_accuracy > 0.75
-
-
-def test_a_placebo_scores_at_chance():
-    """Labels exist but move nothing; three standard deviations of guessing are 0.12."""
-    placebo = fx.datasets.simulate_expressions(160, emotions=("happiness",), intensity=0, frames=6)
-    assert abs(cross_validate(small(), placebo, folds=4).balanced_accuracy - 0.5) < 0.12
-
-
-def test_a_person_who_is_recognised_does_not_help():
-    """Every person shows one class only, at random: whoever knows the people seems to know."""
-    rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(24), 8)
-    positive = rng.permutation(np.arange(24) % 2 == 0)[people]
-    faces = rng.normal(0, 1, (24, 6, 9, 3))[people] + rng.normal(0, 0.05, (len(people), 6, 9, 3))
-    labels = np.where(positive, "happiness", "neutral")
-    names = people.astype(str)
-    clips = fx.ClipSet(faces.astype(np.float32), labels, names, names)
-    assert small().fit(clips).score(clips) > 0.9
-    assert abs(cross_validate(small(), clips, folds=4).balanced_accuracy - 0.5) < 0.3
-
-
-# --- Folds ---------------------------------------------------------------------------------------------
-
-
-@st.composite
-def labelled_people(draw):
-    """Clips of both classes by several people, each of whom shows both."""
-    folds = draw(st.integers(2, 5))
-    people = draw(st.integers(folds, 12))
-    each = [draw(st.integers(1, 4)) for _ in range(people)]
-    groups = np.repeat(np.arange(people), [2 * count for count in each])
-    positive = np.concatenate([np.arange(2 * count) % 2 == 0 for count in each])
-    order = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).permutation(len(groups))
-    return positive[order], groups[order], folds, draw(st.integers(0, 99))
-
-
-@given(drawn=labelled_people())
-def test_folds_share_no_subject_and_test_every_clip_once(drawn):
-    positive, groups, folds, seed = drawn
-    splits = subject_folds(positive, groups, folds=folds, seed=seed)
-    assert len(splits) == folds
-    for train, test in splits:
-        assert not set(groups[train]) & set(groups[test])
-        assert sorted([*train, *test]) == list(range(len(groups)))
-        assert len(test) > 0
-        assert len(np.unique(positive[train])) == 2
-    assert sorted(np.concatenate([test for _, test in splits])) == list(range(len(groups)))
-
-
-@given(drawn=labelled_people())
-def test_the_same_seed_gives_the_same_folds(drawn):
-    positive, groups, folds, seed = drawn
-    one, other = (subject_folds(positive, groups, folds=folds, seed=seed) for _ in range(2))
-    for (_, test), (_, same) in zip(one, other, strict=True):
-        np.testing.assert_array_equal(test, same)
-
-
-def test_without_groups_every_clip_is_a_person():
-    positive = np.arange(20) % 2 == 0
-    for train, test in subject_folds(positive, None, folds=4, seed=0):
-        assert not set(train) & set(test)
-        assert positive[test].sum() in (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("positive", "groups", "message"),
-    [
-        ([1, 0] * 4, [0, 0, 0, 0, 1, 1, 2, 2], "folds: expected .* number of subjects, 3, got 4"),
-        ([1, 0, 0, 0, 0, 1, 1], None, "folds: .* of clips of the rarer class, 3, got 4"),
-        ([0] * 8, list(range(8)), "folds: .* of clips of the rarer class, 0, got 4"),
-    ],
-)
-def test_more_folds_than_people_are_refused(positive, groups, message):
-    groups = None if groups is None else np.array(groups)
-    with pytest.raises(ValueError, match=f"^{message}"):
-        subject_folds(np.array(positive, bool), groups, folds=4, seed=0)
-
-
-def test_cross_validation_scores_every_clip_by_a_stranger(few_clips, monkeypatch):
-    seen = []
-    fit = EmotionClassifier.fit
-
-    def record(self, clips):
-        seen.append(set(clips.subjects))
-        return fit(self, clips)
-
-    monkeypatch.setattr(EmotionClassifier, "fit", record)
-    result = cross_validate(small(), few_clips, folds=4, seed=2)
-    assert np.isfinite(result.decision).all()
-    positive = few_clips.labels == "happiness"
-    splits = subject_folds(positive, few_clips.subjects, folds=4, seed=2)
-    assert len(result.table) == len(seen) == 4
-    for (train, test), people, (_, row) in zip(splits, seen, result.table.iterrows(), strict=True):
-        assert people == set(few_clips.subjects[train])
-        assert not people & set(few_clips.subjects[test])
-        right = result.decision[test] > 0
-        assert row["balanced_accuracy"] == balanced_accuracy_score(positive[test], right)
-        assert row["accuracy"] == (right == positive[test]).mean()
-        assert row["majority_rate"] == max(positive[test].mean(), 1 - positive[test].mean())
-    assert result.balanced_accuracy == pytest.approx(result.table["balanced_accuracy"].mean())
-    assert result.roc_auc == pytest.approx(result.table["roc_auc"].mean())
-
-
-def test_cross_validation_leaves_the_classifier_alone(few_clips):
-    clf = small()
-    cross_validate(clf, few_clips, folds=2)
-    assert not hasattr(clf, "network_")
 
 
 def test_early_stopping_looks_at_strangers(few_clips, monkeypatch):

@@ -20,6 +20,7 @@ if _torch.__version__.split(".")[:2] != _build.TORCH_VERSION.split(".")[:2]:
 
 from fastexai import datasets, mesh
 from fastexai.attribution import Attribution, IntegratedGradients, integrated_gradients
+from fastexai.cross_validation import CrossValidation, cross_validate
 from fastexai.explanation import DatasetExplanation, explain_dataset
 from fastexai.extraction import extract
 from fastexai.face_model import face_model_path
@@ -36,7 +37,7 @@ from fastexai.overlay import overlay
 from fastexai.pruning import PruningPath, prune
 from fastexai.report import report
 from fastexai.store import LandmarkStore
-from fastexai.training import CrossValidation, EmotionClassifier, cross_validate
+from fastexai.training import EmotionClassifier
 from fastexai.video import LandmarkClip, extract_landmarks
 
 __version__ = _version("fastexai")

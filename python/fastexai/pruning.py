@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastexai import _core
+from fastexai.cross_validation import fit_and_score
 from fastexai.explanation import explain_dataset
+from fastexai.folds import subject_folds
 from fastexai.landmarks import ClipSet
 from fastexai.model_loading import load_model
-from fastexai.training import EmotionClassifier, fit_and_score, subject_folds
+from fastexai.training import EmotionClassifier
 
 __all__ = ["PruningPath", "prune"]
 

@@ -1,33 +1,30 @@
-"""Fit binary emotion classifiers and judge them on people they have never seen."""
+"""Fit binary emotion classifiers."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import skorch
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from fastexai.export import ModelMetadata, read_model, write_model
+from fastexai.folds import subject_folds
 from fastexai.landmarks import ClipSet, Normalization, prototypes
 from fastexai.models import build_network
 
-__all__ = ["CrossValidation", "EmotionClassifier", "cross_validate", "subject_folds"]
+__all__ = ["EmotionClassifier"]
 
 _PROTOTYPES = 5  # as many baselines as in the paper
 _FORWARD_CLIPS = 256  # clips per forward pass at prediction: 256 x 20 x 1404 floats are 29 MB
@@ -257,107 +254,6 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         )
         net.fit(clips[training], y[training])
         self.network_ = net.module_
-
-
-def subject_folds(
-    positive: NDArray[np.bool_],
-    groups: NDArray[Any] | None,
-    *,
-    folds: int,
-    seed: int,
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split clips into stratified (training, test) folds that share no subject.
-
-    Without ``groups`` every clip counts as a person of its own.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer subjects, or fewer clips of one class, than folds.
-    """
-    rarer = int(min(positive.sum(), (~positive).sum()))
-    subjects = len(positive) if groups is None else len(np.unique(groups))
-    for name, count in (("clips of the rarer class", rarer), ("subjects", subjects)):
-        if count < folds:
-            raise ValueError(f"folds: expected at most the number of {name}, {count}, got {folds}")
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(positive)), positive, groups))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CrossValidation:
-    """How a classifier does on people that it has not seen.
-
-    Attributes
-    ----------
-    table : DataFrame
-        One row per fold: accuracy, balanced_accuracy, roc_auc, majority_rate, fit_seconds,
-        inference_ms (per clip).
-    decision : ndarray, shape (N,)
-        Every clip's logit from the fold that did not train on its subject.
-    """
-
-    table: pd.DataFrame
-    decision: NDArray[np.float32]
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean over folds."""
-        return float(self.table["balanced_accuracy"].mean())
-
-    @property
-    def roc_auc(self) -> float:
-        """Mean over folds."""
-        return float(self.table["roc_auc"].mean())
-
-
-def cross_validate(
-    clf: EmotionClassifier, clips: ClipSet, *, folds: int = 5, seed: int = 0
-) -> CrossValidation:
-    """Fit on all folds but one, judge on that one; no subject is ever on both sides.
-
-    Parameters
-    ----------
-    clf : EmotionClassifier
-        Cloned for each fold.
-    clips : ClipSet
-        Labelled clips with subjects.
-    folds : int
-        Number of folds.
-    seed : int
-        Of the assignment of subjects to folds.
-    """
-    positive = clips.labels == clf.emotion
-    decision = np.full(len(clips), np.nan, dtype=np.float32)
-    rows = []
-    for training, test in subject_folds(positive, clips.subjects, folds=folds, seed=seed):
-        row, decision[test] = fit_and_score(clf, clips[training], clips[test])
-        rows.append(row)
-    return CrossValidation(pd.DataFrame(rows), decision)
-
-
-def fit_and_score(
-    clf: EmotionClassifier, training: ClipSet, test: ClipSet
-) -> tuple[dict[str, float], NDArray[np.float32]]:
-    """Fit a clone of ``clf`` and score it on other clips: a row of figures, and the logits."""
-    started = time.perf_counter()
-    fitted = clone(clf).fit(training)
-    fit_seconds = time.perf_counter() - started
-    started = time.perf_counter()
-    decision = fitted.decision_function(test)
-    inference_ms = 1e3 * (time.perf_counter() - started) / len(test)
-    positive = test.labels == clf.emotion
-    row = {
-        "accuracy": float(accuracy_score(positive, decision > 0)),
-        "balanced_accuracy": float(balanced_accuracy_score(positive, decision > 0)),
-        "roc_auc": float(roc_auc_score(positive, decision)),
-        "majority_rate": float(max(positive.mean(), 1 - positive.mean())),
-        "fit_seconds": fit_seconds,
-        "inference_ms": inference_ms,
-        "parameters": float(sum(p.numel() for p in fitted.network_.parameters())),
-    }
-    return row, decision
 
 
 @torch.no_grad()
