@@ -203,7 +203,9 @@ def test_difficulty_makes_expressions_fainter() -> None:
         ({"n": 5, "subjects": 6}, "subjects: expected 2 to n = 5, got 6"),
         ({"difficulty": 1.5}, "difficulty: expected a number from 0 to 1, got 1.5"),
         ({"difficulty": float("nan")}, "difficulty: expected a number from 0 to 1, got nan"),
-        ({"intensity": -1.0}, "intensity: expected a number from 0, got -1.0"),
+        ({"intensity": -1.0}, "intensity: expected a number from 0, or two that rise, got -1.0"),
+        ({"intensity": (1.0, 0.5)}, r"intensity: expected .* two that rise, got \(1.0, 0.5\)"),
+        ({"intensity": (1.0, 2.0, 3.0)}, "intensity: expected a number from 0, or two that rise"),
         ({"frames": 1}, "frames: expected at least 2, got 1"),
     ],
 )

@@ -32,7 +32,7 @@ class Poses:
             sweep(rng, timeline, size) for size in (25, 15, 20, 0.5, 0.5, 0.2)
         )
         self.pose = np.column_stack([yaw, pitch, roll, x, y, zoom])
-        rotation = motion._rotations(np.deg2rad(self.pose[:, :3]))
+        rotation = motion.rotations(np.deg2rad(self.pose[:, :3]))
         return rotation, self.pose[:, 3:5], 1 + zoom
 
 

@@ -10,6 +10,7 @@ from fastexai.datasets.action_units import (
 )
 from fastexai.datasets.ck_plus import load_ck_plus
 from fastexai.datasets.crema_d import load_crema_d
+from fastexai.datasets.nuisances import IN_THE_WILD, Nuisances
 from fastexai.datasets.own_videos import load_folder, load_manifest
 from fastexai.datasets.ravdess import load_ravdess
 from fastexai.datasets.simulation import (
@@ -20,8 +21,10 @@ from fastexai.datasets.simulation import (
 
 __all__ = [
     "EMOTIONS",
+    "IN_THE_WILD",
     "PROTOTYPES",
     "UNITS",
+    "Nuisances",
     "SimulatedClips",
     "emotion_displacement",
     "load_ck_plus",

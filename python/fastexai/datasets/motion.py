@@ -1,6 +1,6 @@
 """When and how much each action unit acts, and how the head moves.
 
-Nothing here but `draw_label_activation` sees a label: what distracts carries no information.
+Nothing here but the draws of activations sees a label: what distracts carries no information.
 Arrays over frames are flat: the frames of all clips, one clip after the other.
 """
 
@@ -63,20 +63,26 @@ def _envelope(rng: Rng, timeline: Timeline) -> Array:
 
 
 def draw_label_activation(
-    rng: Rng, timeline: Timeline, labels: Sequence[str], styles: Array, *, difficulty: float
+    rng: Rng,
+    timeline: Timeline,
+    labels: Sequence[str],
+    styles: Array,
+    *,
+    difficulty: float,
+    partial: float = 0.0,
 ) -> Array:
     """Draw what the labels cause, (F, 2 U): right halves, then left ones; 1 is full intensity.
 
     ``styles`` (N, 2 U) scales each unit the way each clip's subject expresses it. With the
     ``difficulty``, 0 to 1, units of the prototype stay away more often (one always shows), and
-    expressions are fainter and less even.
+    expressions are fainter and less even. ``partial`` is the least chance that a unit stays away.
     """
     n, u = len(labels), len(UNITS)
     prototypes = np.vstack([MEMBERSHIP, np.zeros(u)])
     amplitude = prototypes[[EMOTIONS.index(x) if x in EMOTIONS else -1 for x in labels]]
     chance = rng.random((n, u))
     strongest = chance == np.max(chance, axis=1, keepdims=True, initial=0, where=amplitude > 0)
-    amplitude = amplitude * ((chance >= 0.25 * difficulty) | strongest)
+    amplitude = amplitude * ((chance >= max(0.25 * difficulty, partial)) | strongest)
     overall = (1 - 0.74 * difficulty) * (1 - rng.uniform(0, 0.2 + 0.3 * difficulty, (n, 1)))
     uneven = rng.lognormal(0, 0.1 + 0.2 * difficulty, (n, u))
     amplitude = np.tile(amplitude * overall * uneven, 2)
@@ -86,6 +92,16 @@ def draw_label_activation(
     amplitude[one_sided] *= side[one_sided]
     moving = np.tile(_envelope(rng, timeline), 2)
     moving *= amplitude.astype(np.float32)[timeline.clip]
+    return moving
+
+
+def draw_weak_activation(
+    rng: Rng, timeline: Timeline, emotions: Sequence[str], styles: Array, *, difficulty: float
+) -> Array:
+    """Draw what second emotions cause, (F, 2 U): 20 to 50 % of `draw_label_activation`."""
+    strength = rng.uniform(0.2, 0.5, (len(emotions), 1)).astype(np.float32)
+    moving = draw_label_activation(rng, timeline, emotions, styles, difficulty=difficulty)
+    moving *= strength[timeline.clip]
     return moving
 
 
@@ -143,10 +159,10 @@ def draw_pose(rng: Rng, timeline: Timeline) -> tuple[Array, Array, Array]:
     degrees[:, 1] += nods * _wave(rng, timeline, 1, (1.0, 2.0))[:, 0]
     shift = 0.06 * _wave(rng, timeline, 2, (0.1, 0.6))
     size = 1 + 0.02 * _wave(rng, timeline, 1, (0.1, 0.6))[:, 0]
-    return _rotations(np.deg2rad(degrees)), shift, size
+    return rotations(np.deg2rad(degrees)), shift, size
 
 
-def _rotations(angles: NDArray[np.floating]) -> Array:
+def rotations(angles: NDArray[np.floating]) -> Array:
     """Turn yaw, pitch and roll, (F, 3) in radians, into matrices that apply them in this order."""
     (cy, cp, cr), (sy, sp, sr) = np.cos(angles).T, np.sin(angles).T
     zero, one = np.zeros_like(cy), np.ones_like(cy)
