@@ -1,18 +1,24 @@
 """What extraction costs beyond MediaPipe itself: decoding, conversion, collecting, writing.
 
-Renders a 720p portrait of 500 frames and compares, on an otherwise idle machine,
+Renders a portrait of 500 frames, 720p or of another size, and compares, on an otherwise idle machine,
 
 - `extract_landmarks` with the time spent inside MediaPipe's detector in that same call, and
 - `extract` in as many processes as there are cores (or ``--workers N``) with the bare detector: a
-  loop over decoded frames in memory that does nothing else, in one process::
+  loop over decoded frames in memory that does nothing else, in one process.
 
-    python bench/extraction.py
+Processor time (user and system, of all threads and processes) is given beside frames per second:
+other people's work hardly changes it, and on as many cores as there are workers, all of them busy, it
+is what bounds the rate. A frame costs the detector's time, the decoder's, which no program escapes,
+and what extraction adds::
+
+    python bench/extraction.py --size 640 480
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -82,8 +88,21 @@ def measure(video):
     return whole, detector.seconds
 
 
+def processor_seconds(who=resource.RUSAGE_SELF):
+    """Return the user and system time of this process, or of those that it waited for."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def decoding_ms(video):
+    """Return the processor's milliseconds per frame to decode a video into RGB."""
+    began = processor_seconds()
+    assert sum(1 for _ in frames(video)) == FRAMES
+    return 1000 * (processor_seconds() - began) / FRAMES
+
+
 def bare_rate(video):
-    """Return the frames per second of MediaPipe's detector alone, in this process."""
+    """Return (frames per second, processor's ms per frame) of the bare detector, in this process."""
     tasks = mediapipe.tasks
     options = tasks.vision.FaceLandmarkerOptions(
         base_options=tasks.BaseOptions(model_asset_path=str(face_model_path())),
@@ -91,28 +110,38 @@ def bare_rate(video):
     )
     decoded = list(frames(video))
     with tasks.vision.FaceLandmarker.create_from_options(options) as landmarker:
-        start = time.perf_counter()
+        start, began = time.perf_counter(), processor_seconds()
         for seconds, frame in decoded:
             image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame)
             assert landmarker.detect_for_video(image, round(seconds * 1000)).face_landmarks
-        return FRAMES / (time.perf_counter() - start)
+        busy = processor_seconds() - began
+        return FRAMES / (time.perf_counter() - start), 1000 * busy / FRAMES
 
 
 def worker_rate(video, folder, workers):
-    """Return (frames per second without, and with, the start of the processes)."""
-    took = {}
+    """Return frames per second without, and with, the start of the processes, and ms per frame.
+
+    The milliseconds are the processor's, without the start.
+    """
+    took, busy = {}, {}
     for copies in COPIES:
         videos = [folder / f"{copies}-{number}.mp4" for number in range(copies * workers)]
         for copy in videos:
             shutil.copy(video, copy)
-        start = time.perf_counter()
+        start, began = time.perf_counter(), processor_seconds(resource.RUSAGE_CHILDREN)
         store = fx.extract(videos, folder / f"{copies}.parquet", workers=workers, progress=False)
         took[copies] = time.perf_counter() - start
+        busy[copies] = processor_seconds(resource.RUSAGE_CHILDREN) - began
         assert store.table["frames"].tolist() == [FRAMES] * len(videos)
         assert (store.table["detection_share"] == 1).all()
     few, many = COPIES
     per_copy = FRAMES * workers
-    return per_copy * (many - few) / (took[many] - took[few]), per_copy * many / took[many]
+    more = per_copy * (many - few)
+    return (
+        more / (took[many] - took[few]),
+        per_copy * many / took[many],
+        1000 * (busy[many] - busy[few]) / more,
+    )
 
 
 def one_process(video):
@@ -122,7 +151,6 @@ def one_process(video):
     ratios = [whole / inside for whole, inside in runs]
     return {
         "what": "extract_landmarks over the time inside MediaPipe's detector",
-        "video": {"frames": FRAMES, "size": [1280, 720]},
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "limit": LIMIT,
@@ -135,12 +163,15 @@ def processes(video, folder, workers):
     """Measure ``workers`` processes against as many bare detectors; in turns, as machines drift."""
     runs = []
     for repeat in range(REPEATS):
-        bare = bare_rate(video)
+        decoding = decoding_ms(video)
+        bare, bare_ms = bare_rate(video)
         place = folder / str(repeat)
         place.mkdir()
-        steady, whole = worker_rate(video, place, workers)
-        runs.append((steady / (workers * bare), bare, steady, whole))
-    ratio, bare, steady, whole = (statistics.median(column) for column in zip(*runs, strict=True))
+        steady, whole, extract_ms = worker_rate(video, place, workers)
+        runs.append((steady / (workers * bare), bare, steady, whole, bare_ms, decoding, extract_ms))
+    ratio, bare, steady, whole, bare_ms, decoding, extract_ms = (
+        statistics.median(column) for column in zip(*runs, strict=True)
+    )
     return {
         "what": "frames per second of extract over workers x those of MediaPipe's bare detector",
         "workers": workers,
@@ -150,6 +181,11 @@ def processes(video, folder, workers):
         "bare_frames_per_second": bare,
         "frames_per_second": steady,
         "frames_per_second_with_start": whole,
+        "processor_ms_per_frame": {
+            "bare detector": bare_ms,
+            "decoding": decoding,
+            "extract": extract_ms,
+        },
     }
 
 
@@ -157,11 +193,13 @@ def main():
     """Measure, print, write the JSON, and fail beyond the limits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    workers = parser.parse_args().workers
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="of a frame")
+    options = parser.parse_args()
+    workers = options.workers
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "portrait.mp4"
-        render_portrait(video, frames=FRAMES)
-        result = one_process(video)
+        render_portrait(video, frames=FRAMES, size=tuple(options.size))
+        result = {"video": {"frames": FRAMES, "size": list(options.size)}} | one_process(video)
         result["processes"] = scaling = processes(video, Path(folder), workers)
     result["machine"] = machine(("fastexai", "mediapipe", "opencv-contrib-python", "numpy"))
     write_json("extraction", result)
@@ -176,6 +214,8 @@ def main():
         f"{scaling['frames_per_second_with_start']:.0f} with the start of the processes, "
         f"bare {scaling['bare_frames_per_second']:.0f}"
     )
+    spent = ", ".join(f"{what} {ms:.2f}" for what, ms in scaling["processor_ms_per_frame"].items())
+    print(f"processor's ms per frame: {spent}")
     return int(result["ratio"] > LIMIT or scaling["ratio"] < SCALING_LIMIT)
 
 

@@ -10,6 +10,7 @@ import math
 
 import cv2
 import numpy as np
+from scipy.interpolate import LinearNDInterpolator
 from skimage.data import astronaut
 
 FACE_CENTRE = (224.0, 125.0)
@@ -56,6 +57,28 @@ def portrait_frames(
             ),
             matrix,
         )
+
+
+def turned(picture, face, yaw, pitch):
+    """Turn the head in a picture by ``yaw`` and ``pitch``, degrees: warp the picture by its mesh.
+
+    ``face``, (468, 3), are the landmarks in the picture. They are turned about their mean in space;
+    the picture follows them, linearly in between, and stays where it is at its edge.
+    """
+    height, width = picture.shape[:2]
+    (a, b), centre = np.deg2rad([yaw, pitch]), face.mean(0)
+    turn_y = [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]]
+    turn_x = [[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]]
+    moved = ((face - centre) @ np.transpose(np.array(turn_x) @ turn_y) + centre)[:, :2]
+    xs, ys = np.meshgrid(np.linspace(0, width - 1, 6), np.linspace(0, height - 1, 6))
+    grid = np.column_stack([xs.ravel(), ys.ravel()])
+    edge = grid[(grid % (width - 1, height - 1) == 0).any(1)]
+    came_from = LinearNDInterpolator(
+        np.vstack([moved, edge]), np.vstack([face[:, :2], edge]).astype(np.float32)
+    )
+    rows, columns = np.mgrid[:height, :width]
+    source = came_from(columns, rows).astype(np.float32)
+    return cv2.remap(picture, source, None, cv2.INTER_LINEAR)
 
 
 def render_portrait(path, *, frames=60, size=(1280, 720), fps=30, blank=(), **motion):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastexai as fx
-from portrait import render_portrait
+from portrait import portrait_frames, render_portrait, turned
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,29 @@ def test_pan_zoom_and_roll_leave_the_normalised_landmarks(raw, alignment, median
     shift = np.linalg.norm(moving.mean(0) - still.mean(0), axis=1)
     assert np.median(shift) < median
     assert shift.max() < worst
+
+
+# Measured, in inter-ocular distances: the sensor's noise alone leaves 0.2 % (median landmark); turns
+# of up to 25 and 15 degrees leave 4 % with procrustes and 14 % with eyes. The aim of issue 4, less than
+# the detector's jitter, is missed: it sees another shape in a head that is turned.
+def test_procrustes_takes_most_of_yaw_and_pitch_off_a_real_face():
+    rng = np.random.default_rng(0)
+
+    def landmarks(frames):
+        """Find the face in each frame by itself: a second apart, nothing is smoothed."""
+        noisy = [np.clip(f + rng.normal(0, 3, f.shape), 0, 255).astype(np.uint8) for f in frames]
+        return fx.extract_landmarks(noisy, fps=1).landmarks
+
+    picture, _ = next(portrait_frames(frames=1, size=(480, 360)))
+    (face,) = fx.extract_landmarks([picture], fps=1).landmarks.astype(np.float64)
+    poses = [(yaw, pitch) for yaw in (-25, -12, 0, 12, 25) for pitch in (-15, 0, 15)]
+    heads = landmarks([turned(picture, face, *pose) for pose in poses])
+    noise = landmarks([picture] * 8)
+    left = {
+        how: np.median(spread(fx.normalize(heads, alignment=how))) for how in ("procrustes", "eyes")
+    }
+    assert np.isfinite(heads).all()
+    assert np.median(spread(fx.normalize(noise))) < 0.005
+    assert left["eyes"] > 0.1  # the heads do turn
+    assert left["procrustes"] < 0.06
+    assert left["procrustes"] < left["eyes"] / 2

@@ -65,7 +65,7 @@ def extract(
         ``if __name__ == "__main__":`` in a script.
     faces : {"largest", "all"}
         One clip per video (`fastexai.extract_landmarks`), or one for each face
-        (`fastexai.video.extract_faces`); a label or a subject is then that of all its faces.
+        (`fastexai.extract_faces`); a label or a subject is then that of all its faces.
     extras, fps, max_seconds
         See `fastexai.extract_landmarks`.
     face_model : path-like, optional

@@ -2,7 +2,8 @@
 
 Note [Store format 2]: a store is a directory of ``*.parquet`` files that any Parquet reader opens
 as one table. Each file has one row, one clip; its name is a hash of the clip's id. Files are
-written aside and renamed, so every file is whole, whenever the writer was stopped. The schema's
+written next to the directory and renamed into it, so all that it holds is whole, whenever it is read
+and whenever the writer was stopped. The schema's
 metadata holds ``fastexai_format`` (2) and ``fastexai_version``. Format 1, which is read too, had no
 columns for `EXTRA_SHAPES`; in format 2 these are null where a clip has none.
 """
@@ -11,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import time
-from contextlib import suppress
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,12 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastexai.aside import written_aside
+from fastexai.aside import remove_unfinished, written_aside
 from fastexai.face_detector import LANDMARKS
 from fastexai.video import EXTRA_SHAPES, LandmarkClip
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
 
     import pandas as pd
@@ -35,7 +34,7 @@ __all__ = ["LandmarkStore"]
 FORMAT = "2"
 UNITS = "pixels"
 
-_UNFINISHED_SECONDS = 60.0  # writing a part takes less than one
+_BATCH_ROWS = 128  # a row that is a table of its own, as parts are, takes 17 kB; among others, 0.2
 
 _ARRAYS = {"timestamps": pa.list_(pa.float64()), "landmarks": pa.list_(pa.float32())}
 _EXTRAS = {name: pa.list_(pa.float32()) for name in EXTRA_SHAPES}
@@ -91,7 +90,7 @@ class LandmarkStore:
     def _set(
         self,
         path: Path,
-        parts: list[Path],
+        parts: list[str],
         table: pd.DataFrame | None = None,
         selected: bool = False,
     ) -> Self:
@@ -127,14 +126,8 @@ class LandmarkStore:
         return store
 
     def remove_unfinished(self) -> None:
-        """Remove what a killed writer left, which polars and DuckDB would stumble over.
-
-        A file younger than a minute stays: another process may be writing it at this moment.
-        """
-        for aside in self.path.glob(".*.parquet"):
-            with suppress(FileNotFoundError):
-                if time.time() - aside.stat().st_mtime > _UNFINISHED_SECONDS:
-                    aside.unlink()
+        """Remove the files that killed writers left, see `fastexai.aside.remove_unfinished`."""
+        remove_unfinished(_beside(self.path), ".parquet")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -147,8 +140,7 @@ class LandmarkStore:
     def _indexed(self) -> pd.DataFrame:
         """Read the table once, and bring the parts into its order."""
         if self._table is None:
-            rows = [_read_part(part, list(_SCALARS)) for part in self._parts]
-            table = pa.concat_tables(rows or [_schema(_SCALARS).empty_table()]).to_pandas()
+            table = _read_rows(self.path, self._parts)
             order = np.argsort(table["id"].to_numpy(str), kind="stable")
             self._table = table.iloc[order].reset_index(drop=True)
             self._parts = [self._parts[index] for index in order]
@@ -177,16 +169,13 @@ class LandmarkStore:
         if self._is_selection:
             raise ValueError(f"append: expected the whole store {self.path}, got a selection of it")
         id = id if id is not None else default_id(clip.source)
-        part = self._part(id)
-        if part.exists():
+        part = _part_name(id)
+        if (self.path / part).exists():
             raise ValueError(f"id: expected one that is not in {self.path} yet, got {id!r}")
-        _write_part(part, id, clip)
+        _write_part(self.path / part, id, clip)
         self._parts.append(part)
         self._table = None
         return id
-
-    def _part(self, id: str) -> Path:
-        return self.path / f"{hashlib.sha256(id.encode()).hexdigest()[:32]}.parquet"
 
     def select(
         self,
@@ -229,17 +218,16 @@ class LandmarkStore:
     def __getitem__(self, key: int | str) -> LandmarkClip:
         """Read a clip, by position or by id."""
         if isinstance(key, str):
-            part = self._part(key)
-            if part not in self._parts:
+            if key not in self:
                 raise KeyError(f"no clip of id {key!r} in {self.path}")
-            return _read_clip(part)
+            return _read_clip(self.path / _part_name(key))
         self._indexed()
-        return _read_clip(self._parts[key])
+        return _read_clip(self.path / self._parts[key])
 
     def __iter__(self) -> Iterator[LandmarkClip]:
         """Read one clip after the other, in the order of `table`."""
         self._indexed()
-        return (_read_clip(part) for part in self._parts)
+        return (_read_clip(self.path / part) for part in self._parts)
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -247,18 +235,35 @@ class LandmarkStore:
 
     def __contains__(self, id: object) -> bool:
         """Tell whether there is a clip of this id."""
-        return isinstance(id, str) and self._part(id) in self._parts
+        return isinstance(id, str) and _part_name(id) in self._parts
 
     def __repr__(self) -> str:
         """Show the path and the number of clips."""
         return f"LandmarkStore({str(self.path)!r}, clips={len(self)})"
 
 
-def _parts_in(folder: Path) -> list[Path]:
+def _beside(folder: Path) -> Path:
+    """Return what parts are written next to: the store, as polars and DuckDB read hidden files too.
+
+    A file in the store, where the directory around cannot be written to or is on another disk.
+    """
+    folder = folder.resolve()
+    around = folder.parent
+    if os.access(around, os.W_OK) and around.stat().st_dev == folder.stat().st_dev:
+        return folder
+    return folder / folder.name
+
+
+def _part_name(id: str) -> str:
+    return f"{hashlib.sha256(id.encode()).hexdigest()[:32]}.parquet"
+
+
+def _parts_in(folder: Path) -> list[str]:
+    """Return the names of a store's files; paths take several times the memory."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"path: expected the directory of a store, got the file {folder}")
     # Hidden files are the unfinished ones of a writer that was killed.
-    return [part for part in folder.glob("*.parquet") if not part.name.startswith(".")]
+    return [part.name for part in folder.glob("*.parquet") if not part.name.startswith(".")]
 
 
 def default_id(source: str) -> str:
@@ -304,7 +309,7 @@ def _write_part(part: Path, id: str, clip: LandmarkClip) -> None:
             else pa.ListArray.from_arrays([0, values.size], values.ravel())
         )
     table = pa.Table.from_arrays(columns, schema=_schema(_SCALARS | _ARRAYS | _EXTRAS))
-    with written_aside(part) as aside:
+    with written_aside(part, beside=_beside(part.parent)) as aside:
         pq.write_table(
             table,
             aside,
@@ -333,6 +338,17 @@ def _read_part(part: Path, columns: list[str]) -> pa.Table:
     if len(table) != 1:
         raise ValueError(f"{part}: this file of the store is damaged: {len(table)} rows, not 1")
     return table.replace_schema_metadata(None)
+
+
+def _read_rows(folder: Path, parts: list[str]) -> pd.DataFrame:
+    """Read all that is known of the clips, but the arrays; by the batch, see `_BATCH_ROWS`."""
+    names = list(_SCALARS)
+    tables = [_schema(_SCALARS).empty_table().replace_schema_metadata(None)]
+    for start in range(0, len(parts), _BATCH_ROWS):
+        rows = [_read_part(folder / part, names) for part in parts[start : start + _BATCH_ROWS]]
+        tables.append(pa.concat_tables(rows).combine_chunks())
+    table: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return table
 
 
 def _read_clip(part: Path) -> LandmarkClip:

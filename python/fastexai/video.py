@@ -211,8 +211,8 @@ def extract_landmarks(
 ) -> LandmarkClip:
     """Find the landmarks of one face in every frame of a video.
 
-    Of several faces it is the one that is largest when a face is first seen; see Note [Which face]
-    in `fastexai.face_detector`. Decoding runs in a thread of its own, a few frames ahead.
+    Of several faces it is the one that is largest when a face is first seen (`extract_faces` takes
+    all); see Note [Which face] in `fastexai.face_detector`. Decoding runs in a thread of its own, a few frames ahead.
 
     Parameters
     ----------

@@ -5,10 +5,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "fastexai/check.h"
 #include "fastexai/landmarks/frames.h"
+#include "fastexai/landmarks/result_memory.h"
 
 namespace fastexai {
 namespace {
@@ -36,16 +38,22 @@ at::Tensor align(const at::Tensor& landmarks, const Alignment& alignment) {
     const auto* source = in.const_data_ptr<scalar_t>();
     auto* target = out.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, in.size(0), kFramesPerTask, [&](int64_t begin, int64_t end) {
-      for (int64_t f = begin; f < end; ++f) {
-        const auto* face = source + f * in.stride(0);
-        auto* aligned = target + f * 3 * count;
-        if (f + 1 < end) prefetch(face + in.stride(0), 3 * count);
-        const auto fitted =
-            std::visit([&](const auto& known) { return fit(face, known); }, alignment);
-        if (fitted)
-          transform(*fitted, face, aligned, count);
-        else
-          std::fill_n(aligned, 3 * count, std::numeric_limits<scalar_t>::quiet_NaN());
+      std::array<const scalar_t*, kBlock> faces;
+      std::array<std::optional<Similarity<scalar_t>>, kBlock> fits;
+      for (int64_t first = begin; first < end; first += kBlock) {
+        const auto block = static_cast<int>(std::min<int64_t>(kBlock, end - first));
+        for (int m = 0; m < block; ++m) faces[m] = source + (first + m) * in.stride(0);
+        std::visit([&](const auto& known) { fit(faces.data(), block, known, fits.data()); },
+                   alignment);
+        for (int m = 0; m < block; ++m) {
+          const int64_t f = first + m;
+          if (f + kBlock < end) prefetch(faces[m] + kBlock * in.stride(0), 3 * count);
+          auto* aligned = target + f * 3 * count;
+          if (fits[m])
+            transform(*fits[m], faces[m], aligned, count);
+          else
+            std::fill_n(aligned, 3 * count, std::numeric_limits<scalar_t>::quiet_NaN());
+        }
       }
     });
   });

@@ -5,11 +5,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "fastexai/check.h"
 #include "fastexai/landmarks/frames.h"
 #include "fastexai/landmarks/resample.h"
+#include "fastexai/landmarks/result_memory.h"
 
 namespace fastexai {
 namespace {
@@ -35,14 +37,23 @@ template <typename scalar_t>
 Faces<scalar_t> find_faces(const ClipView<scalar_t>& clip, const Alignment& alignment) {
   Faces<scalar_t> faces;
   faces.transforms.resize(clip.frames);
-  for (int64_t t = 0; t < clip.frames; ++t) {
-    if (t + 1 < clip.frames) prefetch(clip.frame(t + 1), 3 * clip.landmarks);
-    if (!is_detected(clip.frame(t), 3 * clip.landmarks)) continue;
-    const auto fitted =
-        std::visit([&](const auto& known) { return fit(clip.frame(t), known); }, alignment);
-    if (!fitted) continue;
-    faces.detected.push_back(t);
-    faces.transforms[t] = *fitted;
+  std::array<int64_t, kBlock> times;
+  std::array<const scalar_t*, kBlock> block;
+  std::array<std::optional<Similarity<scalar_t>>, kBlock> fits;
+  for (int64_t t = 0; t < clip.frames;) {
+    int count = 0;
+    for (; t < clip.frames && count < kBlock; ++t) {
+      if (t + 1 < clip.frames) prefetch(clip.frame(t + 1), 3 * clip.landmarks);
+      if (!is_detected(clip.frame(t), 3 * clip.landmarks)) continue;
+      times[count] = t;
+      block[count++] = clip.frame(t);
+    }
+    std::visit([&](const auto& known) { fit(block.data(), count, known, fits.data()); }, alignment);
+    for (int m = 0; m < count; ++m) {
+      if (!fits[m]) continue;
+      faces.detected.push_back(times[m]);
+      faces.transforms[times[m]] = *fits[m];
+    }
   }
   return faces;
 }

@@ -5,8 +5,10 @@
 
 namespace fastexai {
 
+namespace {
+
 template <typename scalar_t>
-std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const EyeCorners& eyes) {
+std::optional<Similarity<scalar_t>> fit_one(const scalar_t* face, const EyeCorners& eyes) {
   Vector3 right{}, left{}, origin{};
   double square = 0;
   for (int k = 0; k < 3; ++k) {
@@ -25,7 +27,15 @@ std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const EyeCorners& 
   return Similarity<scalar_t>(origin, matrix, {});
 }
 
-template std::optional<Similarity<float>> fit(const float*, const EyeCorners&);
-template std::optional<Similarity<double>> fit(const double*, const EyeCorners&);
+}  // namespace
+
+template <typename scalar_t>
+void fit(const scalar_t* const* faces, int count, const EyeCorners& eyes,
+         std::optional<Similarity<scalar_t>>* fits) {
+  for (int m = 0; m < count; ++m) fits[m] = fit_one(faces[m], eyes);
+}
+
+template void fit(const float* const*, int, const EyeCorners&, std::optional<Similarity<float>>*);
+template void fit(const double* const*, int, const EyeCorners&, std::optional<Similarity<double>>*);
 
 }  // namespace fastexai

@@ -11,10 +11,6 @@ namespace fastexai {
 /// anywhere. Copies only where a view cannot do that.
 at::Tensor as_frames(const at::Tensor& landmarks);
 
-/// Memory for a result, uninitialised. Large ones ask for huge pages, as NumPy's do: to touch fresh
-/// pages of 4 kB for the first time takes longer than all that is done here.
-at::Tensor empty_result(at::IntArrayRef sizes, const at::TensorOptions& options);
-
 /// Asks for a frame that is needed next, while another one is being worked on: the landmarks that a
 /// fit reads lie scattered, where the processor does not see them coming.
 template <typename scalar_t>

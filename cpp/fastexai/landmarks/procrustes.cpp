@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "fastexai/simd.h"
 
@@ -81,64 +82,70 @@ Matrix3 scaled_rotation(const std::array<double, 4>& quaternion, double scale) {
            {s * (x * z - w * y), s * (y * z + w * x), scale - s * (x * x + y * y)}}};
 }
 
-/// Matrix of the cofactors: the determinant times the inverse, transposed.
-Matrix3 cofactors(const Matrix3& x) {
-  Matrix3 c;
+using Lanes = std::array<double, kBlock>;  // one number of each face
+using Matrices3 = std::array<std::array<Lanes, 3>, 3>;
+
+/// Matrices of the cofactors: the determinant times the inverse, transposed.
+FASTEXAI_INLINE void cofactors(const Matrices3& x, Matrices3& c) {
   for (int i = 0; i < 3; ++i)
     for (int j = 0; j < 3; ++j) {
       const auto &a = x[(i + 1) % 3], &b = x[(i + 2) % 3];
-      c[i][j] = a[(j + 1) % 3] * b[(j + 2) % 3] - a[(j + 2) % 3] * b[(j + 1) % 3];
+      const Lanes &a1 = a[(j + 1) % 3], &a2 = a[(j + 2) % 3];
+      const Lanes &b1 = b[(j + 1) % 3], &b2 = b[(j + 2) % 3];
+      for (int m = 0; m < kBlock; ++m) c[i][j][m] = a1[m] * b2[m] - a2[m] * b1[m];
     }
-  return c;
 }
 
-double dot(const Matrix3& a, const Matrix3& b) {
-  double sum = 0;
+/// One step of Newton's iteration, scaled or not; returns the squared changes. What has no clearly
+/// positive determinant becomes NaN.
+FASTEXAI_INLINE Lanes newton_step(Matrices3& x, bool is_scaled) {
+  Matrices3 c;
+  cofactors(x, c);
+  Lanes determinant{}, square{}, squared_cofactors{}, own, other, change{};
   for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) sum += a[i][j] * b[i][j];
-  return sum;
-}
-
-/// The rotation nearest to a matrix of positive determinant: its orthogonal polar factor, by
-/// Newton's iteration. Nothing, where the determinant is not clearly positive.
-/// Source: Higham, SIAM J. Sci. Stat. Comput. 7(4), 1986, equation 3.5 (Frobenius scaling).
-std::optional<Matrix3> nearest_rotation(Matrix3 x) {
-  double change = 1;
-  for (int iteration = 0; iteration < kNewtonSteps; ++iteration) {
-    const Matrix3 c = cofactors(x);
-    const double determinant = x[0][0] * c[0][0] + x[0][1] * c[0][1] + x[0][2] * c[0][2];
-    const double square = dot(x, x);
-    if (!(determinant > 1e-6 * square * std::sqrt(square))) return std::nullopt;  // or a NaN
-    // Far from a rotation the scaling saves steps; near one it would only cost its roots.
-    const double scale = change > 1e-2 ? std::sqrt(std::sqrt(dot(c, c) / square) / determinant) : 1;
-    const double own = 0.5 * scale, other = 0.5 / (scale * determinant);
-    change = 0;
-    for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) {
-        const double next = own * x[i][j] + other * c[i][j];
-        change += (next - x[i][j]) * (next - x[i][j]);
-        x[i][j] = next;
+    for (int j = 0; j < 3; ++j)
+      for (int m = 0; m < kBlock; ++m) {
+        if (i == 0) determinant[m] += x[i][j][m] * c[i][j][m];
+        square[m] += x[i][j][m] * x[i][j][m];
+        squared_cofactors[m] += c[i][j][m] * c[i][j][m];
       }
-    if (change < 1e-16) return x;  // quadratic: what is left is about the square of this
+  for (int m = 0; m < kBlock; ++m) {
+    const double cube = square[m] * square[m] * square[m];
+    const bool is_positive = determinant[m] > 0 && determinant[m] * determinant[m] > 1e-12 * cube;
+    own[m] = is_positive ? 0.5 : std::numeric_limits<double>::quiet_NaN();
+    other[m] = 0.5 / determinant[m];
   }
-  return std::nullopt;
+  if (is_scaled)
+    for (int m = 0; m < kBlock; ++m) {
+      const double scale = std::sqrt(std::sqrt(squared_cofactors[m] / square[m]) / determinant[m]);
+      own[m] *= scale;
+      other[m] /= scale;
+    }
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j)
+      for (int m = 0; m < kBlock; ++m) {
+        const double next = own[m] * x[i][j][m] + other[m] * c[i][j][m];
+        change[m] += (next - x[i][j][m]) * (next - x[i][j][m]);
+        x[i][j][m] = next;
+      }
+  return change;
 }
 
-/// The rotation, times the scale, that takes centred face points to centred reference points.
-/// covariance[i][j] is the sum over points of face_i * reference_j, spread that of |face|^2.
-Matrix3 best_turn(const Matrix3& covariance, double spread) {
-  Matrix3 transposed;
-  for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) transposed[i][j] = covariance[j][i];
-  if (auto turn = nearest_rotation(transposed)) {
-    const double scale = dot(*turn, transposed) / spread;
-    for (auto& row : *turn)
-      for (double& value : row) value *= scale;
-    return *turn;
+/// Replaces each matrix by the rotation nearest to it, its orthogonal polar factor, by Newton's
+/// iteration; returns which could be: those whose determinant is clearly positive.
+/// Source: Higham, SIAM J. Sci. Stat. Comput. 7(4), 1986, equation 3.5 (Frobenius scaling).
+FASTEXAI_SIMD_CLONES void nearest_rotations(Matrices3& x, std::array<bool, kBlock>& found) {
+  constexpr double kDone = 1e-16;  // quadratic: what is left is about the square of this
+  for (int iteration = 0; iteration < kNewtonSteps; ++iteration) {
+    // Far from a rotation the scaling saves steps; near one it would only cost its roots.
+    const Lanes change = newton_step(x, iteration < 3);
+    bool goes_on = false;
+    for (int m = 0; m < kBlock; ++m) {
+      found[m] = change[m] < kDone;
+      goes_on |= change[m] >= kDone;  // not where a NaN is
+    }
+    if (!goes_on) return;
   }
-  // Flat faces, mirrored ones, missing ones: slower, and right for all of them.
-  const auto [value, quaternion] = leading_eigenpair(horn_matrix(covariance));
-  return scaled_rotation(quaternion, value / spread);
 }
 
 /// Sums over the basis, of differences from its first landmark so that nothing cancels.
@@ -172,6 +179,49 @@ FASTEXAI_SIMD_CLONES void add_up(const double* face, const double* first,
   add_up_basis(face, first, reference, sums);
 }
 
+/// What the fit needs to know of a face's basis landmarks.
+struct Points {
+  Vector3 mean;
+  Matrix3 covariance;  // [i][j] is the sum of face_i * reference_j
+  double spread;       // the sum of |face - mean|^2
+};
+
+template <typename scalar_t>
+Points summarize(const scalar_t* face, const Reference& reference) {
+  const auto* first = face + 3 * reference.basis[0];
+  const auto count = static_cast<double>(reference.basis.size());
+  Sums sums;
+  add_up(face, first, reference, sums);
+  Points points{};
+  for (int i = 0; i < 3; ++i) {
+    const double offset = sums.products[i][3] / count;
+    points.spread += sums.squares[i] - count * offset * offset;
+    points.mean[i] = first[i] + offset;
+    for (int j = 0; j < 3; ++j) points.covariance[i][j] = sums.products[i][j];
+  }
+  return points;
+}
+
+/// The rotation of one face, times the scale that fits best.
+Matrix3 scaled(const Matrices3& turns, int face, const Matrix3& covariance, double spread) {
+  Matrix3 turn;
+  double fitted = 0;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) {
+      turn[i][j] = turns[i][j][face];
+      fitted += turn[i][j] * covariance[j][i];
+    }
+  for (auto& row : turn)
+    for (double& value : row) value *= fitted / spread;
+  return turn;
+}
+
+/// The same for flat faces, mirrored ones, missing ones: slower, and right for all of them.
+Matrix3 any_turn(const Matrix3& covariance, double spread) {
+  const auto [value, quaternion] = leading_eigenpair(horn_matrix(covariance));
+  return scaled_rotation(quaternion, value / spread);
+}
+
 }  // namespace
 
 Reference read_reference(const at::Tensor& reference, const at::Tensor& basis, int64_t landmarks) {
@@ -202,26 +252,27 @@ Reference read_reference(const at::Tensor& reference, const at::Tensor& basis, i
 }
 
 template <typename scalar_t>
-std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const Reference& reference) {
-  const auto* first = face + 3 * reference.basis[0];
-  const auto count = static_cast<double>(reference.basis.size());
-  Sums sums{};
-  add_up(face, first, reference, sums);
-  Vector3 mean;
-  Matrix3 covariance;
-  double spread = 0;
-  for (int i = 0; i < 3; ++i) {
-    const double offset = sums.products[i][3] / count;
-    spread += sums.squares[i] - count * offset * offset;
-    mean[i] = first[i] + offset;
-    for (int j = 0; j < 3; ++j) covariance[i][j] = sums.products[i][j];
+void fit(const scalar_t* const* faces, int count, const Reference& reference,
+         std::optional<Similarity<scalar_t>>* fits) {
+  std::array<Points, kBlock> points;
+  Matrices3 turns{};
+  for (int m = 0; m < count; ++m) {
+    points[m] = summarize(faces[m], reference);
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) turns[i][j][m] = points[m].covariance[j][i];
   }
-  const Matrix3 turn = best_turn(covariance, spread);
-  if (!std::isfinite(turn[0][0])) return std::nullopt;
-  return Similarity<scalar_t>(mean, turn, reference.center);
+  std::array<bool, kBlock> found;
+  nearest_rotations(turns, found);
+  for (int m = 0; m < count; ++m) {
+    const auto& [mean, covariance, spread] = points[m];
+    const Matrix3 turn =
+        found[m] ? scaled(turns, m, covariance, spread) : any_turn(covariance, spread);
+    fits[m].reset();
+    if (std::isfinite(turn[0][0])) fits[m].emplace(mean, turn, reference.center);
+  }
 }
 
-template std::optional<Similarity<float>> fit(const float*, const Reference&);
-template std::optional<Similarity<double>> fit(const double*, const Reference&);
+template void fit(const float* const*, int, const Reference&, std::optional<Similarity<float>>*);
+template void fit(const double* const*, int, const Reference&, std::optional<Similarity<double>>*);
 
 }  // namespace fastexai

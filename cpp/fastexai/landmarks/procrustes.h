@@ -23,13 +23,15 @@ struct Reference {
 ///   basis      (B,)   int64, at least three landmarks, not on one line
 Reference read_reference(const at::Tensor& reference, const at::Tensor& basis, int64_t landmarks);
 
-/// The 3-D similarity transform that fits the face's basis landmarks to the reference best, in the
+/// The 3-D similarity transform that fits each face's basis landmarks to the reference best, in the
 /// least-squares sense. Nothing, where one of them is missing or all coincide.
 /// Source: Umeyama, IEEE TPAMI 13(4), 1991, equations 40 to 42; the rotation as a polar factor or,
 /// where that would be a reflection, as the leading eigenvector of a 4 x 4 matrix (Horn, J. Opt.
 /// Soc. Am. A 4(4), 1987).
-///   face  (L, 3), isotropic units
+///   faces  `count` of them, at most kBlock; each (L, 3), isotropic units
+///   fits   `count` results
 template <typename scalar_t>
-std::optional<Similarity<scalar_t>> fit(const scalar_t* face, const Reference& reference);
+void fit(const scalar_t* const* faces, int count, const Reference& reference,
+         std::optional<Similarity<scalar_t>>* fits);
 
 }  // namespace fastexai

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "fastexai/check.h"
+#include "fastexai/landmarks/result_memory.h"
 #include "fastexai/landmarks/similarity.h"
 
 namespace fastexai {

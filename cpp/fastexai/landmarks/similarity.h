@@ -9,6 +9,9 @@ namespace fastexai {
 using Vector3 = std::array<double, 3>;
 using Matrix3 = std::array<Vector3, 3>;
 
+/// How many faces are fitted at a time: the small equations of one leave most of a processor idle.
+constexpr int kBlock = 8;
+
 /// p -> turn * (p - center) + shift; a change of scale is part of `turn`. The centre comes off
 /// first, so that a face far from the origin keeps its digits in float32.
 template <typename scalar_t>
