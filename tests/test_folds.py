@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastexai.folds import subject_folds
+from fastexai.folds import check_split, subject_folds
 
 
 @st.composite
@@ -56,9 +58,47 @@ def test_without_groups_every_clip_is_a_person():
         ([1, 0] * 4, [0, 0, 0, 0, 1, 1, 2, 2], "folds: expected .* number of subjects, 3, got 4"),
         ([1, 0, 0, 0, 0, 1, 1], None, "folds: .* of clips of the rarer class, 3, got 4"),
         ([0] * 8, list(range(8)), "folds: .* of clips of the rarer class, 0, got 4"),
+        (
+            [1, 0] * 2,
+            ["a", "b", "", "c"],
+            "groups: expected a subject for every .*, got none for 2",
+        ),
+        ([1, 0] * 2, [1.0, 2.0, 3.0, np.nan], "groups: .*, got none for 3"),
     ],
 )
 def test_more_folds_than_people_are_refused(positive, groups, message):
     groups = None if groups is None else np.array(groups)
     with pytest.raises(ValueError, match=f"^{message}"):
         subject_folds(np.array(positive, bool), groups, folds=4, seed=0)
+
+
+def test_one_fold_is_none():
+    with pytest.raises(ValueError, match=r"^folds: expected at least 2, got 1"):
+        subject_folds(np.arange(8) % 2 == 0, None, folds=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("training", "test", "message"),
+    [
+        ([0, 1], [], "expected indices of test clips, got float64 (0,)"),
+        ([True, True], [2, 3], "expected indices of training clips, got bool (2,)"),
+        ([[0, 1]], [2, 3], "expected indices of training clips, got int64 (1, 2)"),
+        ([0, 1], [2, 6], "expected indices in [0, 6), got others"),
+        ([0, -1], [2, 3], "expected indices in [0, 6), got others"),
+        ([0, 1, 2], [2, 3], "expected training without test clips, got clips on both sides"),
+        ([0, 2], [3, 4], "expected both classes in every training fold, got one without"),
+        ([0, 1], [3, 4], "expected no subject on both sides, got ann and 0 others"),
+    ],
+)
+def test_splits_that_leak_or_are_no_splits_are_refused(training, test, message):
+    positive = np.array([True, False] * 3)
+    subjects = np.array(["ann", "bob", "bob", "ann", "cid", "cid"])
+    split = (np.array(training), np.array(test))
+    with pytest.raises(ValueError, match=f"^splits: {re.escape(message)}"):
+        check_split(split, positive, subjects, allow_shared_subjects=False)
+
+
+def test_shared_subjects_can_be_allowed():
+    positive, subjects = np.array([True, False] * 2), np.array(["ann", "bob"] * 2)
+    split = (np.array([0, 1]), np.array([2, 3]))
+    assert check_split(split, positive, subjects, allow_shared_subjects=True) is None
