@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,7 +18,8 @@ from fastexai import mesh
 from fastexai.explanation import DatasetExplanation, explain_dataset
 from fastexai.landmarks import ClipSet
 from fastexai.overlay import overlay
-from fastexai.overlay.paint import paint
+from fastexai.overlay.paint import levels, paint, strongest
+from fastexai.overlay.sound import keep_sound
 from fastexai.overlay.strip import Strip
 from fastexai.training import EmotionClassifier
 from fastexai.video import extract_landmarks, frames
@@ -216,3 +220,110 @@ def test_a_video_without_a_face_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="video: no face was found"):
         overlay(tmp_path / "grey.mp4", model, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg")
+
+
+def ffmpeg(*words):
+    """Run ffmpeg; return what it wrote to standard output."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def sound_of(path):
+    """Return a fingerprint of each packet of the sound, as it is stored."""
+    lines = ffmpeg("-i", path, "-map", "0:a:0", "-c", "copy", "-f", "framemd5", "-").splitlines()
+    return [line.split(b",")[-1] for line in lines if not line.startswith(b"#")]
+
+
+@pytest.fixture(scope="module")
+def loud(video, tmp_path_factory):
+    """The video with a tone, as AAC in a name that an option could be mistaken for."""
+    path = tmp_path_factory.mktemp("loud") / "-i loud's.mp4"
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.8")
+    ffmpeg("-i", video, *tone, "-c:v", "copy", "-c:a", "aac", f"file:{path}")
+    return path
+
+
+@pytest.fixture
+def drawn_copy(video, tmp_path):
+    return shutil.copy(video, tmp_path / "drawn.mp4")
+
+
+@needs_ffmpeg
+def test_sound_is_copied_as_it_is(model, loud, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        out = overlay(loud, model, tmp_path / "out.mp4")
+    assert sound_of(out) == sound_of(loud)
+    assert len(sound_of(out)) > 10
+    assert len(list(frames(out))) == 24
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert caplog.messages == []
+
+
+@needs_ffmpeg
+def test_sound_that_mp4_cannot_hold_is_encoded(video, drawn_copy, tmp_path):
+    other = tmp_path / "other.avi"
+    tone = ("-f", "lavfi", "-i", "sine=duration=0.8")
+    ffmpeg("-i", video, *tone, "-c:v", "copy", "-c:a", "wmav2", other)
+    assert keep_sound(other, drawn_copy) is None
+    assert len(sound_of(drawn_copy)) > 10
+
+
+@needs_ffmpeg
+def test_a_silent_video_stays_as_it_is(video, drawn_copy):
+    before = drawn_copy.read_bytes()
+    assert keep_sound(video, drawn_copy) is None
+    assert drawn_copy.read_bytes() == before
+
+
+def test_lost_sound_is_said(model, video, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with caplog.at_level(logging.WARNING):
+        overlay(video, model, tmp_path / "out.mp4")
+    (message,) = caplog.messages
+    assert "the sound, if there is any, is lost: ffmpeg was not found" in message
+
+
+@needs_ffmpeg
+def test_sound_that_ffmpeg_cannot_copy_is_said(loud, tmp_path):
+    drawn = tmp_path / "drawn.mp4"
+    drawn.write_bytes(b"no video")
+    assert "the sound is lost: ffmpeg cannot copy it" in keep_sound(loud, drawn)
+    assert drawn.read_bytes() == b"no video"
+    assert [p.name for p in tmp_path.iterdir()] == ["drawn.mp4"]
+
+
+@needs_ffmpeg
+def test_a_variable_frame_rate_keeps_the_length(model, video, tmp_path):
+    """The second half three times as slow: as many frames, and the last one at its old time."""
+    slow = tmp_path / "slow.mkv"
+    times = "setpts='if(lt(N,12),N,12+(N-12)*3)/30/TB'"
+    ffmpeg("-i", video, "-vf", times, "-fps_mode", "vfr", "-c:v", "mpeg4", slow)
+    before = [seconds for seconds, _ in frames(slow)]
+    after = [seconds for seconds, _ in frames(overlay(slow, model, tmp_path / "out.mp4"))]
+    assert len(after) == len(before) == 24
+    assert before[-1] > 1.4  # was 0.8
+    assert after[-1] == pytest.approx(before[-1], rel=0.02)
+
+
+def test_the_ten_strongest_share_the_last_colour():
+    relevance = np.arange(468.0)
+    level = levels(relevance)
+    assert (level == 1).sum() == 10
+    np.testing.assert_allclose(level[:458], relevance[:458] / 458)
+    assert strongest(np.stack([relevance, 2 * relevance])) == 2 * 458
+    np.testing.assert_allclose(levels(relevance, 1000.0), relevance / 1000)
+    assert (levels(np.zeros(468)) == 0).all()
+
+
+def test_paint_is_the_slow_blend_of_colour_and_picture():
+    """Of one flat level: every covered pixel is the level's colour at the level's opacity."""
+    landmarks = (mesh.CANONICAL_FACE * [20, -20, -20] + [200, 200, 0]).astype(np.float32)
+    frame = np.full((400, 400, 3), 90, np.uint8)
+    paint(frame, landmarks, np.full(468, 0.5))
+    viridis = np.array([33, 145, 140])  # its middle
+    wanted = 90 + (0.35 + 0.45 * 0.5) * (viridis - 90.0)
+    x, y, _ = landmarks[mesh.TRIANGLES].mean(1).astype(int).T
+    assert np.median(np.abs(frame[y, x] - wanted).max(-1)) < 3

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastexai import mesh
+from fastexai.aside import written_aside
 from fastexai.export import ModelMetadata, read_model
-from fastexai.overlay.paint import paint
+from fastexai.overlay.paint import levels, paint, strongest
+from fastexai.overlay.sound import keep_sound
 from fastexai.overlay.strip import Strip
-from fastexai.video import VideoReader, VideoWriter, extract_landmarks
+from fastexai.video import LandmarkClip, VideoReader, VideoWriter, extract_landmarks
 from fastexai.windows import WindowSeries, slide
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["overlay"]
 
 _NODES = 8  # per path: colours need no more
-_STRONGEST = 10  # relevance has a long tail: so many landmarks share the last colour
+_logger = logging.getLogger(__name__)
 
 
 def overlay(
@@ -40,7 +43,8 @@ def overlay(
 
     A strip below the picture holds the curve; the picture itself keeps its size (an odd width
     gains one column, which the codec needs) and, in frames without a face, its content as well as
-    the codec can keep it. The number of frames stays; they are spaced evenly. **The sound is lost.**
+    the codec can keep it. The number of frames and the length of the video stay; frames are spaced
+    evenly. The sound is kept where ffmpeg is found; a warning says so where it is lost.
 
     The probability at an instant is that of windows of 2 seconds around it, every half second.
 
@@ -93,17 +97,31 @@ def overlay(
         clip.timestamps,
         series.probability_at(clip.timestamps),
     )
-    levels = _levels(series, explanation)
-    with VideoReader(video) as reader, VideoWriter(out, fps=clip.fps) as writer:
-        # strict: decoding is deterministic, so both passes see the same frames
-        for index, (landmarks, (seconds, frame)) in enumerate(
-            zip(clip.landmarks, reader, strict=True)
-        ):
-            if np.isfinite(landmarks).all():
-                paint(frame, landmarks, levels(seconds))
-            writer.write(np.vstack([frame, strip.at(index)]))
-            tell(len(clip) + index + 1, 2 * len(clip))
+    level = _levels(series, explanation)
+    with written_aside(out) as silent:
+        with VideoReader(video) as reader, VideoWriter(silent, fps=_rate(clip)) as writer:
+            # strict: decoding is deterministic, so both passes see the same frames
+            for index, (landmarks, (seconds, frame)) in enumerate(
+                zip(clip.landmarks, reader, strict=True)
+            ):
+                if np.isfinite(landmarks).all():
+                    paint(frame, landmarks, level(seconds))
+                writer.write(np.vstack([frame, strip.at(index)]))
+                tell(len(clip) + index + 1, 2 * len(clip))
+        if (lost := keep_sound(Path(video), silent)) is not None:
+            _logger.warning("%s: %s", out, lost)
     return out
+
+
+def _rate(clip: LandmarkClip) -> float:
+    """Return the frames per second that give the video its own length.
+
+    The container's figure, unless the times of the frames speak against it.
+    """
+    if len(clip) < 2:
+        return clip.fps
+    mean = float((len(clip) - 1) / (clip.timestamps[-1] - clip.timestamps[0]))
+    return clip.fps if abs(mean / clip.fps - 1) < 0.01 else mean
 
 
 def _check(
@@ -131,10 +149,9 @@ def _levels(
     series: WindowSeries, explanation: DatasetExplanation | None
 ) -> Callable[[float], NDArray[np.float64]]:
     """Return what gives every landmark's colour, 0 to 1, at an instant."""
-    relevance = explanation.relevance[None] if explanation is not None else series.relevance
-    assert relevance is not None
-    strongest = np.partition(relevance, -_STRONGEST, axis=1)[:, -_STRONGEST].max()
-    scale = 1 / strongest if strongest > 0 else 0.0
     if explanation is not None:
-        return lambda seconds: np.clip(scale * relevance[0], 0, 1)
-    return lambda seconds: np.clip(scale * series.relevance_at(seconds), 0, 1)
+        still = levels(explanation.relevance)
+        return lambda seconds: still
+    assert series.relevance is not None
+    top = strongest(series.relevance)
+    return lambda seconds: levels(series.relevance_at(seconds), top)

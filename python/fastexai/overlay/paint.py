@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastexai import mesh
 
-__all__ = ["COLORS", "paint"]
+__all__ = ["COLORS", "levels", "paint", "strongest"]
 
 Image = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -19,8 +19,22 @@ COLORS: Image = np.ascontiguousarray(
 )
 _CONTOURS = np.concatenate(list(mesh.CONTOURS.values()))
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
-_OPACITY = (0.35, 0.8)  # of a landmark without and with the most relevance
-_DOTS = 10  # the strongest landmarks are also marked by dots
+_OPACITY = np.rint(255 * np.linspace(0.35, 0.8, 256)).astype(np.uint8)  # of each level
+_STRONGEST = 10  # so many share the last colour, as relevance has a long tail, and wear dots
+
+
+def strongest(relevance: NDArray[np.float64]) -> float:
+    """Return the relevance that the last colour begins at, the most of any row of (..., L)."""
+    return float(np.partition(relevance, -_STRONGEST, axis=-1)[..., -_STRONGEST].max())
+
+
+def levels(relevance: NDArray[np.float64], top: float | None = None) -> NDArray[np.float64]:
+    """Bring relevance, (L,), to the range of colours, 0 to 1.
+
+    The last colour begins at ``top``, by default at `strongest` of this very relevance.
+    """
+    top = strongest(relevance) if top is None else top
+    return np.clip(relevance / top, 0, 1) if top > 0 else np.zeros_like(relevance)
 
 
 def paint(frame: Image, landmarks: NDArray[np.float32], level: NDArray[np.float64]) -> None:
@@ -59,14 +73,11 @@ def _skin(
     for triangle, value in zip(pixels, values, strict=True):
         cv2.fillConvexPoly(canvas, triangle, (value, 255), cv2.LINE_8, _SHIFT)
     radius = max(1, round(0.02 * float(np.ptp(points[:, 0]))))
-    blurred = cv2.blur(canvas.astype(np.float32), (2 * radius + 1, 2 * radius + 1))
-    smooth = blurred[..., 0] / np.maximum(blurred[..., 1], 1)
-    color: Image = cv2.applyColorMap(np.rint(255 * smooth).astype(np.uint8), COLORS).astype(
-        np.uint8, copy=False
-    )
-    faint, strong = _OPACITY
-    opacity = (canvas[..., 1] / np.float32(255)) * (faint + (strong - faint) * smooth)
-    return color, opacity.astype(np.float32)
+    level_sum, cover = cv2.split(cv2.blur(canvas, (2 * radius + 1, 2 * radius + 1)))
+    smooth = cv2.divide(level_sum, cover, scale=255)  # bytes throughout: a third of floats' time
+    color: Image = cv2.applyColorMap(smooth, COLORS).astype(np.uint8, copy=False)
+    opacity = cv2.bitwise_and(cv2.LUT(smooth, _OPACITY), canvas[..., 1])
+    return color, opacity.astype(np.float32) * np.float32(1 / 255)
 
 
 def _draw_lines(face: Image, points: NDArray[np.float32], level: NDArray[np.float64]) -> None:
@@ -77,7 +88,7 @@ def _draw_lines(face: Image, points: NDArray[np.float32], level: NDArray[np.floa
     thickness = max(1, round(size / 400))
     cv2.polylines(face, list(pixels[_CONTOURS]), False, white, thickness, cv2.LINE_AA, _SHIFT)
     radius = max(1, round(size / 110)) << _SHIFT
-    for i in np.argsort(-level, kind="stable")[:_DOTS]:
+    for i in np.argsort(-level, kind="stable")[:_STRONGEST]:
         center = pixels[i].tolist()
         cv2.circle(face, center, radius + (1 << _SHIFT), black, -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(face, center, radius, white, -1, cv2.LINE_AA, _SHIFT)
