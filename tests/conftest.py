@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 
@@ -82,3 +83,17 @@ def exported_bilstm(bilstm, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "happiness_bilstm.pt"
     bilstm.export(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium, driven by Playwright; one for all tests."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no chromium")
+    with playwright.sync_playwright() as driver:
+        # No sandbox: it needs rights that root in a container lacks. SwiftShader: WebGL without a GPU.
+        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = driver.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()

@@ -1,9 +1,11 @@
 """A model file answers as its classifier does, describes itself, and is whole or not there."""
 
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import warnings
 import zipfile
 from dataclasses import replace
@@ -16,8 +18,10 @@ from torch import nn
 
 import fastexai as fx
 from fastexai import Normalization, OneEuro
+from fastexai.calibration import Calibration
 from fastexai.export import ModelMetadata, read_model, write_model
 from fastexai.model_loading import load_model
+from fastexai.models import ARCHITECTURES
 from fastexai.training import EmotionClassifier
 
 FITTED = {"randomized": "exported", "bilstm": "exported_bilstm"}
@@ -70,12 +74,8 @@ def test_loading_gives_the_classifier_back(pair, unseen_clips):
     )
     np.testing.assert_array_equal(loaded.predict(unseen_clips), clf.predict(unseen_clips))
     np.testing.assert_array_equal(loaded.prototypes_, clf.prototypes_)
-    assert (loaded.emotion, loaded.architecture, loaded.hidden, loaded.frames_) == (
-        clf.emotion,
-        clf.architecture,
-        clf.hidden,
-        clf.frames_,
-    )
+    assert loaded.get_params() == clf.get_params()
+    assert loaded.frames_ == clf.frames_
     assert not loaded.network_.training
     assert not any(p.requires_grad for p in loaded.network_.parameters())
 
@@ -90,6 +90,87 @@ def test_what_was_loaded_can_be_exported_again(small, few_clips, tmp_path):
     np.testing.assert_array_equal(
         again.decision_function(few_clips), small.decision_function(few_clips)
     )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("features", ["positions", "both"])
+def test_every_architecture_answers_the_same_from_its_file(
+    architecture, features, few_clips, tmp_path
+):
+    clf = EmotionClassifier(
+        "happiness", architecture, features=features, hidden=8, max_epochs=2, kept=range(3, 20)
+    )
+    path = tmp_path / "model.pt"
+    clf.fit(few_clips).export(path)
+    expected = clf.decision_function(few_clips)
+    tolerance = 1e-6 * max(1, np.abs(expected).max())
+    script, inputs = load_script(path), torch.from_numpy(few_clips.X)
+    for answer in (script(inputs), script(inputs), load_model(path).value(inputs)):
+        np.testing.assert_allclose(answer, expected, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(
+        EmotionClassifier.load(path).decision_function(few_clips), expected
+    )
+
+
+def test_every_parameter_comes_back(few_clips, tmp_path):
+    clf = EmotionClassifier(
+        "happiness",
+        "randomized_conv",
+        kept=np.arange(12),
+        hidden=9,
+        features="both",
+        readout="logistic",
+        augmentation=fx.Augmentation(jitter=0.01, time_warp=0.2, copies=2),
+        threshold="balanced_accuracy",
+        calibration="isotonic",
+        max_epochs=3,
+        patience=4,
+        lr=0.5,
+        batch_size=6,
+        seed=np.int64(7),
+    )
+    clf.fit(few_clips).export(tmp_path / "model.pt")
+    loaded = EmotionClassifier.load(tmp_path / "model.pt")
+    assert loaded.get_params() == clf.get_params() | {"kept": list(range(12))}
+    assert (loaded.threshold_, loaded.calibration_) == (clf.threshold_, clf.calibration_)
+    np.testing.assert_array_equal(loaded.predict_proba(few_clips), clf.predict_proba(few_clips))
+    np.testing.assert_array_equal(loaded.predict(few_clips), clf.predict(few_clips))
+    np.testing.assert_array_equal(
+        loaded.fit(few_clips).decision_function(few_clips), clf.decision_function(few_clips)
+    )
+
+
+_PROGRAM = """
+#include <torch/script.h>
+
+#include <iostream>
+
+int main(int, char** argv) {
+  auto model = torch::jit::load(argv[1]);
+  const auto clips = torch::arange(2 * 5 * 24 * 3).to(torch::kFloat).mul(0.7).sin();
+  const auto logits = model.forward({clips.view({2, 5, 24, 3})}).toTensor();
+  std::cout.precision(9);
+  for (int i = 0; i < 2; ++i) std::cout << logits[i].item<float>() << std::endl;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_program_that_knows_nothing_of_this_package_runs_the_file(few_clips, tmp_path):
+    path, source, program = (tmp_path / name for name in ("model.pt", "main.cpp", "main"))
+    clf = EmotionClassifier("happiness", "randomized_bilstm", hidden=8)
+    clf.fit(few_clips.X[:, :5], few_clips.labels == "happiness").export(path)
+    source.write_text(_PROGRAM)
+    torch_folder = Path(torch.__file__).parent
+    include, lib = torch_folder / "include", torch_folder / "lib"
+    flags = [f"-I{include}", f"-I{include}/torch/csrc/api/include", f"-L{lib}", f"-Wl,-rpath,{lib}"]
+    libraries = ["-Wl,--no-as-needed", "-ltorch_cpu", "-ltorch", "-lc10"]
+    command = ["g++", "-std=c++20", "-O0", str(source), "-o", str(program), *flags, *libraries]
+    subprocess.run(command, check=True)
+    answer = subprocess.run([program, path], check=True, capture_output=True, text=True).stdout
+    clips = torch.arange(2 * 5 * 24 * 3).to(torch.float32).mul(0.7).sin().view(2, 5, 24, 3)
+    expected = clf.decision_function(clips.numpy())
+    np.testing.assert_allclose(np.array(answer.split(), float), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_loading_needs_no_torchscript(small, few_clips, tmp_path, monkeypatch):
@@ -117,11 +198,11 @@ def test_metadata_says_what_the_model_is(small, few_clips, tmp_path):
     small.export(tmp_path / "model.pt")
     metadata, baselines, weights = read_model(tmp_path / "model.pt")
     assert metadata.emotion == "happiness"
-    assert metadata.architecture == "randomized_bilstm"
+    assert metadata.parameters["architecture"] == "randomized_bilstm"
     assert metadata.landmarks == 24
     assert metadata.frames == few_clips.X.shape[1]
     assert metadata.kept == [5, 2, 11, 20]
-    assert metadata.hidden == 8
+    assert metadata.parameters["hidden"] == 8
     assert metadata.versions["torch"] == torch.__version__
     assert set(metadata.versions) >= {"fastexai", "torch", "numpy"}
     np.testing.assert_array_equal(baselines, small.prototypes_)
@@ -144,12 +225,13 @@ def test_metadata_names_the_normalisation_of_the_training_clips(few_clips, expor
 def test_metadata_comes_back_as_it_was_given(tmp_path):
     metadata = ModelMetadata(
         emotion="Überraschung \N{GRINNING FACE}",
-        architecture="of one's own",
         landmarks=7,
         frames=3,
         kept=[6, 0],
-        hidden=2,
+        parameters={"hidden": 2, "augmentation": {"mirror": True}},
         classes=["no", "yes"],
+        threshold=-0.5,
+        calibration=Calibration(logits=(0.0, 1.0), probabilities=(0.1, 0.3)),
         normalization=Normalization("eyes", OneEuro(beta=0.5), 2),
         versions={"a": "1"},
     )
@@ -180,11 +262,16 @@ def test_export_needs_a_fit(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_made_and_an_old_file_replaced(small, tmp_path):
+def test_a_missing_folder_is_made_and_an_old_file_replaced_if_asked_for(small, tmp_path):
     path = tmp_path / "new" / "folder" / "model.pt"
     small.export(path)
     path.write_text("damaged")
-    small.export(path)
+    with pytest.raises(
+        FileExistsError, match="^path: expected a new file, got .*model.pt, .* overwrite=True"
+    ):
+        small.export(path)
+    assert path.read_text() == "damaged"
+    small.export(path, overwrite=True)
     assert EmotionClassifier.load(path).emotion == "happiness"
     assert list(path.parent.iterdir()) == [path]
 
@@ -204,7 +291,7 @@ def test_an_interrupted_export_leaves_nothing_half_written(
 
     monkeypatch.setattr(torch.jit, "save", save)
     with pytest.raises(type(error)):
-        small.export(path)
+        small.export(path, overwrite=True)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if old is None else [old])
 
 
@@ -259,17 +346,17 @@ def test_a_damaged_description_is_refused(member, damage, exported, tmp_path):
     assert_refused(path, r"^model: expected a file written by export\(\), got ")
 
 
-@pytest.mark.parametrize("format", [None, 0, 2])
+@pytest.mark.parametrize("format", [None, 1, 3])
 def test_another_format_asks_for_a_new_export(format, exported, tmp_path):
     def change(name, old):
         if name != "fastexai.json":
             return old
         description = json.loads(old)
-        assert description.pop("format") == 1
+        assert description.pop("format") == 2
         return json.dumps(description if format is None else {"format": format} | description)
 
     copy_with(exported, tmp_path / "other.pt", change)
-    assert_refused(tmp_path / "other.pt", "^model: expected format 1, got .*; export it again")
+    assert_refused(tmp_path / "other.pt", "^model: expected format 2, got .*; export it again")
 
 
 def test_a_copied_file_is_as_good(exported, unseen_clips, tmp_path):

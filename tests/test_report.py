@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from fastexai import mesh
 from fastexai.explanation import DatasetExplanation
+from fastexai.metrics import Interval
 from fastexai.pruning import PruningPath
 from fastexai.report import report
 from fastexai.report.finding import pair
 from fastexai.report.payload import embed, payload
-from fastexai.report.prose import control_note, sentence
+from fastexai.report.prose import confusion, control_note, sentence
 
 report_module = importlib.import_module("fastexai.report")
 
@@ -64,22 +65,29 @@ def of_other_landmarks():
 
 def path_of(emotion="happiness", chosen=(0.95, 0.97, 0.6), random=(0.95, 0.8, 0.5), spread=0.02):
     sizes = (468, 24, 8)
-    rows = [
-        {"fold": fold, "landmarks": size, "choice": choice, "balanced_accuracy": score + sign}
-        for choice, scores in (("relevance", chosen), ("random", random), ("random", random))
-        for size, score in zip(sizes, scores, strict=True)
-        for fold, sign in enumerate((-spread, 0, spread))
-    ]
-    table = pd.DataFrame(
-        {
-            "landmarks": sizes,
-            "balanced_accuracy": chosen,
-            "balanced_accuracy_se": spread / np.sqrt(3),
-            "random_balanced_accuracy": random,
-            "masked_balanced_accuracy": chosen,
-        }
+    table = pd.DataFrame({"landmarks": sizes, "masked_balanced_accuracy": chosen})
+    gain = np.subtract(chosen, random)
+    for name, values in (
+        ("balanced_accuracy", chosen),
+        ("random_balanced_accuracy", random),
+        ("gain_over_random", gain),
+    ):
+        table[name] = values
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] - spread, table[name] + spread
+    positive = np.arange(50) % 5 == 0
+    logits = np.where(positive, 2.0, -2.0) * np.where(np.arange(50) < 5, -1, 1)  # five are wrong
+    answers = pd.DataFrame({"positive": positive, "subject": "a"} | {str(s): logits for s in sizes})
+    return PruningPath(
+        emotion=emotion,
+        table=table,
+        folds=pd.DataFrame(),
+        answers=answers,
+        kept={s: LIPS[:s] for s in sizes},
+        best=24,
+        nested=Interval(0.96, 0.94, 0.98),
+        rank_correlation=0.8,
+        options={"sizes": list(sizes), "folds": 3, "random_subsets": 2, "classifier": EVIL},
     )
-    return PruningPath(emotion, table, pd.DataFrame(rows), {s: LIPS[:s] for s in sizes}, 24)
 
 
 class Page(HTMLParser):
@@ -149,7 +157,7 @@ def test_sentence_states_landmarks_scores_and_regions():
     text = sentence(finding).replace("\u00a0", " ")
     assert text == (
         "<strong>Happiness</strong> is recognised from 24 of 468 landmarks: balanced accuracy "
-        "0.970 ± 0.012, was 0.950 ± 0.012 with all and is 0.800 with 24 random ones; "
+        "0.970 [0.950, 0.990], was 0.950 with all and is 0.800 with 24 random ones; "
         "relevance lies on lips 90 %, cheeks 10 %, brows 0 %."
     )
 
@@ -207,12 +215,30 @@ def test_embedded_numbers_are_those_of_the_explanation():
 def test_what_is_zero_or_unknown_can_be_shown(tmp_path):
     nothing = explanation_of(scale=0.0)
     path = path_of("one fold, no control")
-    lonely = path.folds[(path.folds["choice"] == "relevance") & (path.folds["fold"] == 0)]
-    table = path.table.assign(balanced_accuracy_se=np.nan, random_balanced_accuracy=np.nan)
-    page = report([nothing, replace(path, folds=lonely, table=table)], tmp_path / "report.html")
+    undrawn = [column for column in path.table if "random" in column]
+    unknown = Interval(np.nan, np.nan, np.nan)
+    lonely = replace(path, table=path.table.drop(columns=undrawn), nested=unknown)
+    page = report([nothing, lonely], tmp_path / "report.html")
     text = page.read_text(encoding="utf-8")
     assert "No random control was drawn" in text
     assert "NaN" not in Page(text).scripts[0]
+
+
+def test_right_and_wrong_answers_are_counted():
+    (finding,) = pair([explanation_of(), path_of()])
+    assert confusion(finding) == (
+        "Of 10 clips that show the emotion, 9 were recognised; of the 40 others, 4 were taken for it."
+    )
+
+
+def test_observed_shares_are_balanced():
+    """Nine of ten positive and four of forty others get the high probability."""
+    (finding,) = pair([explanation_of(), path_of()])
+    reliability = payload([finding])["emotions"][0]["reliability"]
+    probability = 1 / (1 + np.exp(-2))
+    np.testing.assert_allclose(reliability["predicted"], [1 - probability, probability], atol=6e-4)
+    np.testing.assert_allclose(reliability["observed"], [0.1 / (0.1 + 0.9), 0.9 / (0.9 + 0.1)])
+    assert reliability["clips"] == [37, 13]
 
 
 @pytest.mark.parametrize(
@@ -242,9 +268,9 @@ def test_what_is_zero_or_unknown_can_be_shown(tmp_path):
             "results: expected best among the sizes 468, 24, 8, got 7",
         ),
         (
-            [explanation_of(), replace(path_of(), table=path_of().table.drop(columns="landmarks"))],
+            [explanation_of(), replace(path_of(), answers=path_of().answers.drop(columns="24"))],
             ValueError,
-            "results: expected table of 'happiness' with the column landmarks",
+            "results: expected answers of 'happiness' at size 24",
         ),
         (
             [explanation_of(), replace(path_of(), kept={24: np.array([468])})],

@@ -8,6 +8,7 @@
 #include "fastexai/landmarks/clips.h"
 #include "fastexai/landmarks/one_euro.h"
 #include "fastexai/landmarks/resample.h"
+#include "fastexai/landmarks/result_memory.h"
 
 namespace fastexai {
 namespace {
@@ -59,6 +60,35 @@ TEST(AlignToReference, NeverReflects) {
   const auto mirrored = reference * at::tensor({-1.0, 1.0, 1.0}, at::kDouble);
   const auto aligned = align_to_reference(mirrored, reference, at::arange(kLandmarks));
   EXPECT_GT((aligned - reference).abs().max().item<double>(), 0.1);
+}
+
+TEST(AlignToReference, FitsFacesOfAllKindsSideBySide) {
+  const auto reference = random_faces(1)[0];
+  auto faces = random_faces(2 * kBlock + 3);
+  faces[1] = reference * at::tensor({-1.0, 1.0, 1.0}, at::kDouble);  // mirrored
+  faces[2].select(1, 2).zero_();                                     // flat
+  faces[3].fill_(4);                                                 // a point
+  faces[kBlock][100][1] = NAN;
+  const auto basis = at::arange(kLandmarks);
+  const auto together = align_to_reference(faces, reference, basis);
+  for (int64_t f = 0; f < faces.size(0); ++f) {
+    const auto alone = align_to_reference(faces[f], reference, basis);
+    EXPECT_TRUE(at::allclose(together[f], alone, 1e-12, 1e-12, true)) << f;
+    EXPECT_EQ(alone.isnan().all().item<bool>(), f == 3 || f == kBlock) << f;
+  }
+}
+
+TEST(EmptyResult, TakesMemoryThatIsFreeAndNoOther) {
+  const auto result = [] { return empty_result({1 << 21}, at::kFloat); };
+  const auto one = result();
+  auto other = result();
+  const void* freed = other.data_ptr();
+  EXPECT_NE(one.data_ptr(), freed);
+  other.reset();
+  const auto next = result();
+  EXPECT_EQ(next.data_ptr(), freed);
+  EXPECT_NE(result().data_ptr(), freed);
+  EXPECT_EQ(empty_result({0, 3}, at::kDouble).numel(), 0);
 }
 
 TEST(Resample, IsLinearInTimeAndBridgesGaps) {

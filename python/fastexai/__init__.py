@@ -20,7 +20,10 @@ if _torch.__version__.split(".")[:2] != _build.TORCH_VERSION.split(".")[:2]:
 
 from fastexai import datasets, mesh
 from fastexai.attribution import Attribution, IntegratedGradients, integrated_gradients
+from fastexai.augmentation import Augmentation
+from fastexai.clip_explanation import ClipExplanation, explain_clips
 from fastexai.cross_validation import CrossValidation, cross_validate
+from fastexai.ensemble import EmotionEnsemble
 from fastexai.explanation import DatasetExplanation, explain_dataset
 from fastexai.extraction import extract
 from fastexai.face_model import face_model_path
@@ -33,40 +36,57 @@ from fastexai.landmarks import (
     prototypes,
     resample,
 )
+from fastexai.live import live
+from fastexai.metrics import Interval, paired_difference, subject_bootstrap
 from fastexai.overlay import overlay
-from fastexai.pruning import PruningPath, prune
+from fastexai.plot import plot_relevance
+from fastexai.pruning import LandmarkSelector, PruningPath, prune
 from fastexai.report import report
+from fastexai.search import LandmarkSearch, search_landmarks
 from fastexai.store import LandmarkStore
 from fastexai.training import EmotionClassifier
-from fastexai.video import LandmarkClip, extract_landmarks
+from fastexai.video import LandmarkClip, extract_faces, extract_landmarks
 
 __version__ = _version("fastexai")
 
 __all__ = [
     "Attribution",
+    "Augmentation",
+    "ClipExplanation",
     "ClipSet",
     "CrossValidation",
     "DatasetExplanation",
     "EmotionClassifier",
+    "EmotionEnsemble",
     "IntegratedGradients",
+    "Interval",
     "LandmarkClip",
+    "LandmarkSearch",
+    "LandmarkSelector",
     "LandmarkStore",
     "Normalization",
     "OneEuro",
     "PruningPath",
     "cross_validate",
     "datasets",
+    "explain_clips",
     "explain_dataset",
     "extract",
+    "extract_faces",
     "extract_landmarks",
     "face_model_path",
     "fill_gaps",
     "integrated_gradients",
+    "live",
     "mesh",
     "normalize",
     "overlay",
+    "paired_difference",
+    "plot_relevance",
     "prototypes",
     "prune",
     "report",
     "resample",
+    "search_landmarks",
+    "subject_bootstrap",
 ]

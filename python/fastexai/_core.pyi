@@ -75,12 +75,33 @@ def integrate_path_adaptively(
 def masked_scores(
     model: ScriptModel, clips: Tensor, *, baseline: Tensor, kept: Tensor
 ) -> Tensor: ...
-def search_by_relevance(
-    model: ScriptModel,
+
+class Score:
+    @property
+    def balanced_accuracy(self) -> float: ...
+    @property
+    def roc_auc(self) -> float: ...
+    @property
+    def log_loss(self) -> float: ...
+
+def search_landmarks(
+    plan: PathPlan,
     clips: Tensor,
     labels: Tensor,
     *,
-    baseline: Tensor,
-    relevance: Tensor,
+    validation: Tensor,
+    baselines: Tensor,
     sizes: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]: ...
+    strategy: str,
+    objective: str,
+    groups: Tensor,
+    fixed: Tensor,
+    excluded: Tensor,
+    positions: Tensor,
+    min_spacing: float,
+    candidates: int,
+    beam_width: int,
+    redundancy: float,
+    nodes: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[list[Tensor], list[Score], Tensor, str]: ...

@@ -5,6 +5,7 @@ Beside the code, the ``.pt`` archive holds three extra files: ``fastexai.json`` 
 the model outlives TorchScript).
 """
 
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import io
@@ -21,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from fastexai.aside import written_aside
+from fastexai.calibration import Calibration
 from fastexai.landmarks import Normalization
 
 __all__ = ["ModelMetadata", "read_model", "write_model"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,20 @@ class ModelMetadata:
     ----------
     emotion : str
         The emotion whose presence a positive logit asserts.
-    architecture : str
-        One of ``fastexai.models.ARCHITECTURES``.
     landmarks : int
         Landmarks per frame of the clips that the model takes, L.
     frames : int
         Frames per clip, T.
     kept : list of int
         The landmarks that the model reads.
-    hidden : int
-        Hidden units per direction.
+    parameters : dict of str to any
+        Those of `EmotionClassifier`, whose network the weights belong to.
     classes : list
         What ``predict`` answers with: "no" first.
+    threshold : float
+        What was taken off the logit, so that a positive one asserts the emotion.
+    calibration : Calibration
+        From logits to probabilities.
     normalization : Normalization
         How clips were made comparable.
     versions : dict of str to str
@@ -55,12 +59,13 @@ class ModelMetadata:
     """
 
     emotion: str
-    architecture: str
     landmarks: int
     frames: int
     kept: list[int]
-    hidden: int
+    parameters: dict[str, Any] = field(default_factory=dict)
     classes: list[Any] = field(default_factory=lambda: [False, True])
+    threshold: float = 0.0
+    calibration: Calibration = field(default_factory=Calibration)
     normalization: Normalization = field(default_factory=Normalization)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -70,6 +75,8 @@ def write_model(
     network: torch.nn.Module,
     metadata: ModelMetadata,
     baselines: NDArray[np.float32],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a network in evaluation mode with its description; the file appears whole or not at all.
 
@@ -83,10 +90,23 @@ def write_model(
         Becomes ``fastexai.json``.
     baselines : ndarray, shape (K, T, L, 3), float32
         Typical training clips, the default baselines of an explanation.
+    overwrite : bool
+        Replace a file that is there.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and is not to be overwritten.
     """
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(
+            f"path: expected a new file, got {path}, which exists; overwrite=True replaces it"
+        )
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     extra = {
-        "fastexai.json": json.dumps({"format": _FORMAT, **asdict(metadata)}),
+        "fastexai.json": json.dumps(
+            {"format": _FORMAT, **asdict(metadata)}, default=lambda value: value.tolist()
+        ),
         "baselines.npy": _to_bytes(np.save, baselines),
         "state_dict.npz": _to_bytes(np.savez, **weights),
     }
@@ -129,8 +149,9 @@ def read_model(
         raise ValueError(
             f"model: expected format {_FORMAT}, got another in {path}; export it again"
         )
-    normalization = Normalization.from_dict(description.pop("normalization"))
-    return ModelMetadata(**description, normalization=normalization), baselines, weights
+    description["normalization"] = Normalization.from_dict(description["normalization"])
+    description["calibration"] = Calibration.from_dict(description["calibration"])
+    return ModelMetadata(**description), baselines, weights
 
 
 def _to_bytes(save: Any, *arrays: Any, **named: Any) -> bytes:

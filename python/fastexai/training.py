@@ -1,74 +1,123 @@
 """Fit binary emotion classifiers."""
 
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from numbers import Real
 from typing import Any
 
 import numpy as np
-import skorch
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import EarlyStopping
-from skorch.helper import predefined_split
 
+from fastexai.augmentation import Augmentation
+from fastexai.calibration import CALIBRATIONS, Calibration, best_threshold, fit_calibration
+from fastexai.clip_input import check_clips, clips_and_labels
+from fastexai.descent import Descent, check_device
 from fastexai.export import ModelMetadata, read_model, write_model
 from fastexai.folds import subject_folds
 from fastexai.landmarks import ClipSet, Normalization, prototypes
-from fastexai.models import build_network
+from fastexai.models import build_network, is_randomized
+from fastexai.readout import LinearReadout, fit_logistic, fit_ridge, fit_sgd
 
-__all__ = ["EmotionClassifier"]
+__all__ = ["READOUTS", "EmotionClassifier"]
+
+READOUTS: tuple[str, ...] = ("ridge", "logistic", "sgd")
 
 _PROTOTYPES = 5  # as many baselines as in the paper
-_FORWARD_CLIPS = 256  # clips per forward pass at prediction: 256 x 20 x 1404 floats are 29 MB
+_FORWARD_CLIPS = 256  # clips per forward pass: 256 x 20 x 1404 floats are 29 MB
+_FOLDS = (
+    5  # in which a network trained by gradient descent is fitted again, where that is asked for
+)
 
 
 class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Answer one question about a clip: does it show ``emotion``.
 
-    Follows scikit-learn's estimator API; ``fit`` also takes a `ClipSet`.
+    Follows scikit-learn's estimator API; ``fit`` also takes a `ClipSet`. Both classes weigh alike in
+    training, however rare the emotion is.
 
     Parameters
     ----------
     emotion : str
         The emotion to recognise; every other label means "no".
-    architecture : {"bilstm", "randomized_bilstm"}
-        ``bilstm`` trains everything by gradient descent. ``randomized_bilstm`` draws the recurrent
-        layer once and fits only the readout, in closed form.
+    architecture : str
+        ``bilstm``, ``gru``, ``tcn`` (dilated convolutions) and ``conv_bilstm`` are trained by
+        gradient descent. ``randomized_bilstm`` and ``randomized_conv`` are drawn once; only their
+        readout is fitted (Di Luzio et al., arXiv 2407.14865).
     kept : sequence of int, optional
         The landmarks to read; all by default.
-    hidden : int
-        Hidden units per direction.
+    hidden : int, optional
+        Units, per direction where there are two; by default the architecture's.
+    features : {"positions", "velocities", "both"}
+        What the network reads: where landmarks are relative to the clip's mean face, how they move
+        from frame to frame, or both.
+    readout : {"ridge", "logistic", "sgd"}, optional
+        How the readout of a randomised network is fitted: ridge regression in closed form (the
+        default), logistic regression, or gradient descent, the only one for other networks.
+    augmentation : Augmentation, optional
+        Altered copies of the training clips that join the fit; none by default.
+    threshold : float or "balanced_accuracy"
+        The logit above which the answer is "yes". It is taken off the readout's bias, so that
+        everywhere, exported files included, a logit above 0 means "yes". "balanced_accuracy" is
+        the best one for training clips in subject-independent folds. 0, the default, lies where
+        both classes, equally frequent, are as probable.
+    calibration : {"platt", "isotonic"}, optional
+        Make probabilities fit the frequency of the emotion in training; learnt from training clips
+        in subject-independent folds. By default they are the logistic function of the logit, right
+        where half of all clips show the emotion. ``predict`` follows the threshold either way.
     max_epochs, patience : int
         At most so many epochs; stop after ``patience`` epochs without a better validation loss.
     lr : float
         Learning rate of AdamW.
     batch_size : int
         Clips per gradient step.
+    device : str
+        Where to fit, in PyTorch's words. The fitted network is on the CPU.
     seed : int
-        Of the initial weights, the order of batches, and the validation split.
+        Of the initial weights, the order of batches, the copies and the folds.
     verbose : int
-        1 prints a line per epoch.
+        1 shows a bar of each epoch's progress and prints its losses.
 
     Attributes
     ----------
     classes_ : ndarray, shape (2,)
         "No" first.
-    network_ : torch.nn.Module
+    network_ : ClipNetwork
         The fitted network, in evaluation mode.
+    threshold_ : float
+        What was taken off the readout's bias.
+    calibration_ : Calibration
+        From logits to probabilities.
+    frames_ : int
+        Frames per clip.
     normalization_ : Normalization
         How the training clips were made comparable.
     prototypes_ : ndarray, shape (k, T, L, 3), float32
         Typical training clips without the emotion, the default baselines of an explanation: neutral
         ones where a `ClipSet` has at least five. From another emotion an explanation would also tell
         what that one moves.
+
+    Notes
+    -----
+    The folds for ``threshold`` and ``calibration`` cost nothing with a ridge readout (each subject in
+    turn is left out, in closed form), little with a logistic one, and five more fits with gradient
+    descent.
+
+    Examples
+    --------
+    >>> import fastexai as fx
+    >>> clips = fx.datasets.simulate_expressions(120, emotions=["happiness"], frames=5, difficulty=0)
+    >>> clf = fx.EmotionClassifier("happiness", "randomized_bilstm").fit(clips)
+    >>> clf.predict(clips[clips.labels == "happiness"]).mean() > 0.9
+    np.True_
     """
 
     def __init__(
@@ -77,11 +126,17 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         architecture: str = "bilstm",
         *,
         kept: Sequence[int] | None = None,
-        hidden: int = 64,
+        hidden: int | None = None,
+        features: str = "positions",
+        readout: str | None = None,
+        augmentation: Augmentation | None = None,
+        threshold: float | str = 0.0,
+        calibration: str | None = None,
         max_epochs: int = 60,
         patience: int = 8,
         lr: float = 1e-3,
         batch_size: int = 64,
+        device: str = "cpu",
         seed: int = 0,
         verbose: int = 0,
     ) -> None:
@@ -89,12 +144,24 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.architecture = architecture
         self.kept = kept
         self.hidden = hidden
+        self.features = features
+        self.readout = readout
+        self.augmentation = augmentation
+        self.threshold = threshold
+        self.calibration = calibration
         self.max_epochs = max_epochs
         self.patience = patience
         self.lr = lr
         self.batch_size = batch_size
+        self.device = device
         self.seed = seed
         self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.two_d_array = False
+        return tags
 
     def fit(
         self, X: ArrayLike | ClipSet, y: ArrayLike | None = None, groups: ArrayLike | None = None
@@ -108,14 +175,18 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         y : array_like, shape (N,), optional
             Two classes, the larger of which (as Python sorts them) is "yes".
         groups : array_like, shape (N,), optional
-            Subjects. With them, early stopping looks at people that training has not seen.
+            Subjects. With them, all that is chosen on clips that training left out (when to stop,
+            penalties, threshold, calibration) is chosen on people that it has not seen.
 
         Raises
         ------
         ValueError
-            If shapes do not match, a clip holds NaN, or there are not exactly two classes.
+            If a parameter is unknown or does not fit the architecture, shapes do not match, a clip
+            holds NaN, there are not exactly two classes, or too few subjects for five folds where
+            these are needed.
         """
-        clips, y, groups = _clips_and_labels(X, y, groups, self.emotion)
+        kind = self._check_parameters()
+        clips, y, groups = clips_and_labels(X, y, groups, self.emotion)
         self.normalization_ = X.normalization if isinstance(X, ClipSet) else Normalization()
         self.classes_ = np.unique(y)
         if len(self.classes_) != 2:
@@ -124,14 +195,15 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 f"got {len(self.classes_)}: {', '.join(map(repr, self.classes_.tolist()))}"
             )
         positive = y == self.classes_[1]
-        self.network_ = self._build(clips.shape[2])
-        self.network_.fit_projection(torch.from_numpy(clips))
-        if self.architecture.startswith("randomized_"):
-            self._fit_readout(clips, positive)
-        else:
-            self._train(clips, positive, groups)
-        self.network_.eval().requires_grad_(False)
         self.frames_ = clips.shape[1]
+        self.network_ = self._build(clips.shape[2])
+        joined = clips
+        if self.augmentation is not None:
+            joined = self.augmentation.join(clips, seed=self.seed)
+        self.network_.fit_projection(torch.from_numpy(joined))
+        held_out = self._fit_network(kind, joined, positive, groups)
+        self.network_.cpu().eval().requires_grad_(False)
+        self._decide(clips, positive, groups, held_out)
         resting = X.labels == "neutral" if isinstance(X, ClipSet) else np.zeros_like(positive)
         resting = resting & ~positive
         candidates = clips[resting if resting.sum() >= _PROTOTYPES else ~positive]
@@ -141,16 +213,18 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def decision_function(self, X: ArrayLike | ClipSet) -> NDArray[np.float32]:
         """Return the logit of every clip, shape (N,); above 0 means "yes"."""
         check_is_fitted(self)
-        clips = torch.from_numpy(_check_clips(X.X if isinstance(X, ClipSet) else X))
-        if clips.shape[2] != self.network_.landmarks:
-            raise ValueError(
-                f"X: expected {self.network_.landmarks} landmarks per frame, got {clips.shape[2]}"
-            )
+        clips = check_clips(X.X if isinstance(X, ClipSet) else X)
+        expected = (self.frames_, self.network_.landmarks)
+        words = ("frames per clip", "landmarks per frame")
+        for what, had, got in zip(words, expected, clips.shape[1:3], strict=True):
+            if got != had:
+                raise ValueError(f"X: expected {had} {what}, got {got}")
         return _in_batches(self.network_, clips).numpy()
 
     def predict_proba(self, X: ArrayLike | ClipSet) -> NDArray[np.float64]:
         """Return the probabilities of "no" and "yes", shape (N, 2)."""
-        yes = expit(self.decision_function(X).astype(np.float64))
+        logits = self.decision_function(X)
+        yes = self.calibration_(logits)
         return np.stack([1 - yes, yes], axis=1)
 
     def predict(self, X: ArrayLike | ClipSet) -> NDArray[Any]:
@@ -161,40 +235,77 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def score(self, X: ArrayLike | ClipSet, y: ArrayLike | None = None) -> float:
         """Return the balanced accuracy: 0.5 is chance, however rare the emotion."""
-        clips, y, _ = _clips_and_labels(X, y, None, self.emotion)
+        clips, y, _ = clips_and_labels(X, y, None, self.emotion)
         if isinstance(X, ClipSet):
             y = self.classes_[np.asarray(y, dtype=int)]
         return float(balanced_accuracy_score(y, self.predict(clips)))
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted network as self-describing TorchScript (`fastexai.export`)."""
+    def export(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fitted network as self-describing TorchScript (`fastexai.export`).
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and is not to be overwritten.
+        """
         check_is_fitted(self)
+        parameters = self.get_params(deep=False)
+        if self.kept is not None:
+            parameters["kept"] = self.network_.kept.tolist()
+        if self.augmentation is not None:
+            parameters["augmentation"] = asdict(self.augmentation)
         metadata = ModelMetadata(
             emotion=self.emotion,
-            architecture=self.architecture,
             landmarks=self.network_.landmarks,
             frames=self.frames_,
             kept=self.network_.kept.tolist(),
-            hidden=self.hidden,
+            parameters=parameters,
             classes=self.classes_.tolist(),
+            threshold=self.threshold_,
+            calibration=self.calibration_,
             normalization=self.normalization_,
             versions={name: version(name) for name in ("fastexai", "torch", "numpy")},
         )
-        write_model(path, self.network_, metadata, self.prototypes_)
+        write_model(path, self.network_, metadata, self.prototypes_, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EmotionClassifier:
         """Rebuild a fitted classifier from an exported file's weights, without TorchScript."""
         metadata, baselines, weights = read_model(path)
-        clf = cls(
-            metadata.emotion, metadata.architecture, kept=metadata.kept, hidden=metadata.hidden
-        )
+        augmentation = metadata.parameters["augmentation"]
+        clf = cls(**metadata.parameters)
+        if augmentation is not None:
+            clf.augmentation = Augmentation(**augmentation)
         clf.classes_, clf.normalization_ = np.array(metadata.classes), metadata.normalization
         clf.network_ = clf._build(metadata.landmarks)
         clf.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         clf.network_.eval().requires_grad_(False)
+        clf.threshold_, clf.calibration_ = metadata.threshold, metadata.calibration
         clf.frames_, clf.prototypes_ = metadata.frames, baselines
         return clf
+
+    def _check_parameters(self) -> str:
+        """Return how the readout is fitted."""
+        randomized = is_randomized(self.architecture)
+        kind = self.readout or ("ridge" if randomized else "sgd")
+        if kind not in READOUTS:
+            raise ValueError(f"readout: expected one of {', '.join(READOUTS)}, got {kind!r}")
+        if kind != "sgd" and not randomized:
+            raise ValueError(
+                f"readout: expected 'sgd' for {self.architecture}, whose layers are trained, "
+                f"got {kind!r}; it is for randomized architectures"
+            )
+        if self.calibration is not None and self.calibration not in CALIBRATIONS:
+            raise ValueError(
+                f"calibration: expected None or one of {', '.join(CALIBRATIONS)}, "
+                f"got {self.calibration!r}"
+            )
+        if self.threshold != "balanced_accuracy" and not isinstance(self.threshold, Real):
+            raise ValueError(
+                f"threshold: expected a number or 'balanced_accuracy', got {self.threshold!r}"
+            )
+        check_device(self.device)
+        return kind
 
     def _build(self, landmarks: int) -> Any:
         kept = np.arange(landmarks) if self.kept is None else np.asarray(self.kept)
@@ -205,89 +316,85 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             kept=torch.from_numpy(kept.astype(np.int64)),
             landmarks=landmarks,
             hidden=self.hidden,
+            features=self.features,
             seed=self.seed,
         )
 
-    def _fit_readout(self, clips: NDArray[np.float32], positive: NDArray[np.bool_]) -> None:
-        """Ridge regression on the frozen features; the penalty is chosen by leave-one-out."""
-        features = _in_batches(self.network_.features, torch.from_numpy(clips)).double().numpy()
-        center, spread = features.mean(0), features.std(0) + 1e-12
-        weight = np.where(positive, 0.5 / positive.mean(), 0.5 / (1 - positive.mean()))
-        ridge = RidgeCV(
-            np.logspace(-2, 4, 13), scoring="neg_mean_squared_error", store_cv_results=True
-        )
-        ridge.fit((features - center) / spread, 2.0 * positive - 1, sample_weight=weight)
-        held_out = ridge.cv_results_[:, np.flatnonzero(ridge.alphas == ridge.alpha_)[0]]
-        # Platt scaling on the leave-one-out answers turns the regression into a logit.
-        platt = LogisticRegression(C=1e6).fit(
-            held_out.reshape(-1, 1), positive, sample_weight=weight
-        )
-        slope = platt.coef_[0, 0]
-        coefficients = slope * ridge.coef_ / spread
-        bias = platt.intercept_[0] + slope * ridge.intercept_ - coefficients @ center
+    def _fit_network(
+        self,
+        kind: str,
+        clips: NDArray[np.float32],
+        positive: NDArray[np.bool_],
+        groups: NDArray[Any] | None,
+    ) -> NDArray[np.float64] | None:
+        """Fit to clips and copies; return held-out logits where the fit has some."""
+        descent = Descent(**{name: getattr(self, name) for name in Descent.__slots__})
+        if not is_randomized(self.architecture):
+            self.network_ = descent.fit(self.network_, clips, positive, groups)
+            return None
+        features = _in_batches(self.network_.to(self.device).features, clips, self.device)
+        readout = _fit_readout(kind, features.double().numpy(), positive, groups, descent)
         with torch.no_grad():
-            self.network_.readout.weight.copy_(torch.from_numpy(coefficients)[None])
-            self.network_.readout.bias.fill_(float(bias))
+            self.network_.readout.weight.copy_(torch.from_numpy(readout.weight)[None])
+            self.network_.readout.bias.fill_(readout.bias)
+        return readout.held_out
 
-    def _train(
+    def _decide(
         self,
         clips: NDArray[np.float32],
         positive: NDArray[np.bool_],
         groups: NDArray[Any] | None,
+        held_out: NDArray[np.float64] | None,
     ) -> None:
-        """Gradient descent by skorch, stopped by the loss on a fifth of the subjects."""
-        training, validation = next(iter(subject_folds(positive, groups, folds=5, seed=self.seed)))
-        y = positive.astype(np.float32)
-        stop = EarlyStopping(patience=self.patience, load_best=True)
-        net = skorch.NeuralNetBinaryClassifier(
-            self.network_,
-            criterion__pos_weight=torch.tensor((1 - y[training].mean()) / y[training].mean()),
-            optimizer=torch.optim.AdamW,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            iterator_train__shuffle=True,
-            iterator_train__generator=torch.Generator().manual_seed(self.seed),
-            train_split=predefined_split(skorch.dataset.Dataset(clips[validation], y[validation])),
-            callbacks=[("early_stopping", stop)],
-            verbose=self.verbose,
-        )
-        net.fit(clips[training], y[training])
-        self.network_ = net.module_
+        """Set threshold and calibration, which only clips that training left out may choose."""
+        tuned = isinstance(self.threshold, str)
+        self.threshold_, self.calibration_ = 0.0 if tuned else float(self.threshold), Calibration()
+        if tuned or self.calibration is not None:
+            if held_out is None:
+                held_out = self._held_out(clips, positive, groups)
+            if tuned:
+                self.threshold_ = best_threshold(held_out, positive)
+            if self.calibration is not None:
+                logits = held_out - self.threshold_
+                self.calibration_ = fit_calibration(self.calibration, logits, positive)
+        self.network_.readout.bias -= self.threshold_
+
+    def _held_out(
+        self,
+        clips: NDArray[np.float32],
+        positive: NDArray[np.bool_],
+        groups: NDArray[Any] | None,
+    ) -> NDArray[np.float64]:
+        """Return every clip's logit from a fit that has not seen its subject."""
+        logits = np.empty(len(clips))
+        for training, test in subject_folds(positive, groups, folds=_FOLDS, seed=self.seed):
+            inner = clone(self).set_params(threshold=0.0, calibration=None)
+            people = None if groups is None else groups[training]
+            inner.fit(clips[training], positive[training], people)
+            logits[test] = inner.decision_function(clips[test])
+        return logits
+
+
+def _fit_readout(
+    kind: str,
+    features: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    groups: NDArray[Any] | None,
+    descent: Descent,
+) -> LinearReadout:
+    if kind == "ridge":
+        return fit_ridge(features, positive, groups)
+    if kind == "logistic":
+        return fit_logistic(features, positive, groups, seed=descent.seed)
+    return fit_sgd(features, positive, groups, descent)
 
 
 @torch.no_grad()
 def _in_batches(
-    function: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor
+    function: Callable[[torch.Tensor], torch.Tensor],
+    clips: NDArray[np.float32],
+    device: str = "cpu",
 ) -> torch.Tensor:
     starts = range(0, len(clips), _FORWARD_CLIPS)
-    return torch.cat([function(clips[i : i + _FORWARD_CLIPS]) for i in starts])
-
-
-def _check_clips(X: ArrayLike) -> NDArray[np.float32]:
-    clips = np.ascontiguousarray(X, dtype=np.float32)
-    if clips.ndim != 4 or clips.shape[-1] != 3 or len(clips) == 0:
-        raise ValueError(f"X: expected (N, T, L, 3) with N >= 1, got {clips.shape}")
-    finite = np.isfinite(clips).all(axis=(1, 2, 3))
-    if not finite.all():
-        raise ValueError(f"X: expected finite values, got NaN or Inf in clip {np.argmin(finite)}")
-    return clips
-
-
-def _clips_and_labels(
-    X: ArrayLike | ClipSet, y: ArrayLike | None, groups: ArrayLike | None, emotion: str
-) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any] | None]:
-    if isinstance(X, ClipSet):
-        if y is not None or groups is not None:
-            raise ValueError("y, groups: expected none beside a ClipSet, which has its own")
-        return _clips_and_labels(X.X, X.labels == emotion, X.subjects, emotion)
-    clips = _check_clips(X)
-    if y is None:
-        raise ValueError("y: expected one label per clip, got none")
-    labels = np.asarray(y)
-    if labels.shape != clips.shape[:1]:
-        raise ValueError(f"y: expected {clips.shape[:1]}, got {labels.shape}")
-    people = None if groups is None else np.asarray(groups)
-    if people is not None and people.shape != labels.shape:
-        raise ValueError(f"groups: expected {labels.shape}, got {people.shape}")
-    return clips, labels, people
+    batches = (torch.from_numpy(clips[i : i + _FORWARD_CLIPS]).to(device) for i in starts)
+    return torch.cat([function(batch).cpu() for batch in batches])

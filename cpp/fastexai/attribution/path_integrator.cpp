@@ -13,6 +13,7 @@
 
 #include "fastexai/attribution/memory_budget.h"
 #include "fastexai/check.h"
+#include "fastexai/workers.h"
 
 namespace fastexai {
 namespace {
@@ -154,29 +155,6 @@ PathIntegral empty_result(const at::Tensor& inputs) {
   const int64_t clips = inputs.size(0);
   return {at::empty(inputs.sizes(), inputs.options()), at::empty({clips}, inputs.options()),
           at::zeros({clips}, at::kLong), at::ones({clips}, at::kBool)};
-}
-
-/// Runs `work(worker, checkpoint)` on several threads. When one fails, the others stop at their
-/// next checkpoint and its exception surfaces. Only worker 0 runs on the calling thread, so that it
-/// alone asks `caller` whether to stop.
-void on_threads(int64_t workers, const Checkpoint& caller,
-                const std::function<void(int64_t, const Checkpoint&)>& work) {
-  struct Stopped {};
-  std::atomic<bool> stop{false};
-  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
-    const c10::InferenceMode ordinary_mode(false);
-    const at::NoGradGuard no_grad;
-    for (int64_t worker = begin; worker < end; ++worker) try {
-        work(worker, [&stop, &caller, worker] {
-          if (stop) throw Stopped();
-          if (worker == 0 && caller) caller();
-        });
-      } catch (const Stopped&) {  // the other worker's exception tells why
-      } catch (...) {
-        stop = true;
-        throw;
-      }
-  });
 }
 
 /// How to integrate: what differs between the rules.

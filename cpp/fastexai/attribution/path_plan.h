@@ -3,16 +3,13 @@
 
 #include <ATen/ATen.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "fastexai/attribution/script_model.h"
+#include "fastexai/workers.h"
 
 namespace fastexai {
-
-/// Called between forward passes; may throw to stop the run.
-using Checkpoint = std::function<void()>;
 
 /// The model behind its affine prefix, for one thread: it may keep buffers between calls.
 /// A point is what the prefix makes of one clip; points of n clips are (n, ...), clips first.

@@ -20,6 +20,7 @@ from fastexai.report.payload import PLAYED_INSTANTS, embed, payload
 from fastexai.report.prose import (
     comparison,
     completeness,
+    confusion,
     control_note,
     provenance,
     sentence,
@@ -76,7 +77,7 @@ def _page(findings: Sequence[Finding], title: str) -> str:
     return _fill(
         "page.html",
         title=escape(title),
-        style=_asset("page.css"),
+        style=_asset("palette.css") + _asset("page.css"),
         question=_question(findings),
         answers="".join(_answer(index, finding) for index, finding in enumerate(findings)),
         comparison=comparison(findings),
@@ -114,7 +115,13 @@ def _section(index: int, finding: Finding) -> str:
     name = escape(finding.name)
     pruned = ""
     if finding.best is not None:
-        pruned = _fill("pruned.html", name=name, note=control_note(finding.best))
+        pruned = _fill(
+            "pruned.html",
+            name=name,
+            note=control_note(finding.best),
+            best=finding.best.landmarks,
+            confusion=confusion(finding),
+        )
     if finding.explanation is not None:
         figures = _fill(
             "explained.html",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastexai import mesh
 from fastexai.explanation import DatasetExplanation
+from fastexai.metrics import Interval
 from fastexai.pruning import PruningPath
 
 __all__ = ["REGION_OF", "Finding", "Score", "pair", "region_sums", "share"]
@@ -22,14 +23,7 @@ REGION_OF = np.array([mesh.REGIONS.index(mesh.region(i)) for i in range(mesh.LAN
 
 _R = TypeVar("_R", DatasetExplanation, PruningPath)
 _PLURALS = {"brow": "brows", "eye": "eyes", "temple": "temples", "cheek": "cheeks"}
-_TABLE_COLUMNS = (
-    "landmarks",
-    "balanced_accuracy",
-    "balanced_accuracy_se",
-    "random_balanced_accuracy",
-    "masked_balanced_accuracy",
-)
-_FOLD_COLUMNS = ("fold", "landmarks", "choice", "balanced_accuracy")
+_NONE = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +31,10 @@ class Score:
     """One row of a pruning path: balanced accuracies of one size."""
 
     landmarks: int
-    chosen: float
-    chosen_se: float  #: standard error over folds; NaN with a single fold
-    random: float  #: the control; NaN where none was drawn
-    random_se: float
+    chosen: Interval
+    random: Interval  #: the control; NaN where none was drawn
+    gain: Interval  #: chosen minus random, paired
+    anchor: float  #: logistic regression; NaN where it was not run
     masked: float  #: of the full model, without fitting again
 
 
@@ -62,15 +56,17 @@ class Finding:
         """One row per size, from all landmarks to few; empty without a pruning path."""
         if self.path is None:
             return []
-        folds = self.path.folds
-        random = folds[folds["choice"] == "random"]
-        per_fold = random.groupby(["landmarks", "fold"])["balanced_accuracy"].mean()
-        error = per_fold.groupby("landmarks").sem()
+        table = self.path.table.sort_values("landmarks", ascending=False)
         return [
-            Score(int(size), chosen, se, control, float(error.get(size, np.nan)), masked)
-            for size, chosen, se, control, masked in self.path.table[[*_TABLE_COLUMNS]]
-            .sort_values("landmarks", ascending=False)
-            .itertuples(index=False)
+            Score(
+                landmarks=int(row["landmarks"]),
+                chosen=_interval(row, "balanced_accuracy"),
+                random=_interval(row, "random_balanced_accuracy"),
+                gain=_interval(row, "gain_over_random"),
+                anchor=float(row.get("anchor_balanced_accuracy", np.nan)),
+                masked=float(row["masked_balanced_accuracy"]),
+            )
+            for _, row in table.iterrows()
         ]
 
     @property
@@ -84,6 +80,12 @@ class Finding:
         """The landmarks of the best size, most relevant first."""
         return None if self.path is None else self.path.kept[self.path.best]
 
+    def answers(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return the truth and the logits of all clips at the best size, each (N,)."""
+        assert self.path is not None
+        table = self.path.answers
+        return table["positive"].to_numpy(bool), table[str(self.path.best)].to_numpy(float)
+
     def part_shares(self) -> list[tuple[str, float]]:
         """Parts of the face, both sides together, by their share of relevance; largest first."""
         if self.explanation is None:
@@ -92,6 +94,13 @@ class Finding:
         parts = pd.Series(shares, index=[_part(region) for region in mesh.REGIONS])
         summed = parts.groupby(level=0).sum().sort_values(ascending=False, kind="stable")
         return [(str(part), float(value)) for part, value in summed.items()]
+
+
+def _interval(row: pd.Series, name: str) -> Interval:
+    """Return a figure of `PruningPath.table` and its interval; NaN where it was not made."""
+    if name not in row:
+        return _NONE
+    return Interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
 
 def share(relevance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,7 +129,7 @@ def pair(results: Iterable[DatasetExplanation | PruningPath]) -> list[Finding]:
         If ``results`` is not an iterable of explanations and pruning paths.
     ValueError
         If there is no explanation, two results of one kind share an emotion, an explanation is
-        not of 468 landmarks or not finite, or a pruning path lacks a column or its best size.
+        not of 468 landmarks or not finite, or a pruning path lacks its best size.
     """
     if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
         raise TypeError(
@@ -169,19 +178,11 @@ def _check_explanation(explanation: DatasetExplanation) -> None:
 
 
 def _check_path(path: PruningPath) -> None:
-    for name, table, wanted in (
-        ("table", path.table, _TABLE_COLUMNS),
-        ("folds", path.folds, _FOLD_COLUMNS),
-    ):
-        missing = [column for column in wanted if column not in table.columns]
-        if missing:
-            raise ValueError(
-                f"results: expected {name} of {path.emotion!r} with the column {missing[0]}, "
-                f"got {', '.join(map(str, table.columns))}"
-            )
     if path.best not in path.kept or path.best not in set(path.table["landmarks"]):
         sizes = ", ".join(map(str, path.kept))
         raise ValueError(f"results: expected best among the sizes {sizes}, got {path.best}")
+    if str(path.best) not in path.answers:
+        raise ValueError(f"results: expected answers of {path.emotion!r} at size {path.best}")
     kept = np.asarray(path.kept[path.best])
     if not np.isin(kept, np.arange(mesh.LANDMARKS)).all():
         raise ValueError(f"results: expected kept landmarks in [0, 468) of {path.emotion!r}")

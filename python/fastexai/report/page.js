@@ -293,13 +293,16 @@
       type: "scatter", mode: "lines+markers", name, x: rows.map((r) => r.landmarks),
       y: rows.map((r) => r[key]), connectgaps: true,
       hovertemplate: `${name}, %{x} landmarks: %{y:.3f}<extra></extra>`, ...style,
-      error_y: rows.some((r) => r[`${key}_se`])
-        ? { type: "data", array: rows.map((r) => r[`${key}_se`] || 0), thickness: 1.2, width: 4 }
+      error_y: rows.some((r) => Number.isFinite(r[`${key}Low`]))
+        ? { type: "data", symmetric: false, array: rows.map((r) => r[`${key}High`] - r[key]),
+            arrayminus: rows.map((r) => r[key] - r[`${key}Low`]), thickness: 1.2, width: 4 }
         : undefined,
     });
     const traces = [
       line("random", "random control", { line: { color: theme.other, dash: "dash" },
         marker: { symbol: "x", size: 8, color: theme.other } }),
+      line("anchor", "logistic regression", { line: { color: theme.soft, dash: "dashdot" },
+        marker: { symbol: "diamond-open", size: 8, color: theme.soft } }),
       line("masked", "full model, masked", { line: { color: theme.soft, dash: "dot" },
         marker: { symbol: "square-open", size: 8, color: theme.soft } }),
       line("chosen", "chosen by relevance", { line: { color: theme.accent, width: 3 },
@@ -321,6 +324,21 @@
         ...(best ? [{ x: Math.log10(best.landmarks), y: best.chosen, text: `best: ${best.landmarks}`, ay: -34,
                       ax: 0, arrowcolor: theme.soft, font: font() }] : []),
       ],
+    }), config);
+  }
+
+  function drawReliability(element, emotion) {
+    const { predicted, observed, clips } = emotion.reliability;
+    const dots = {
+      type: "scatter", mode: "lines+markers", x: predicted, y: observed, customdata: clips,
+      line: { color: theme.accent, width: 2 },
+      marker: { color: theme.accent, size: clips.map((n) => 5 + 14 * Math.sqrt(n / Math.max(...clips))) },
+      hovertemplate: "predicted %{x:.2f}, observed %{y:.2f}<br>%{customdata} clips<extra></extra>",
+    };
+    Plotly.react(element, [dots], layout({
+      xaxis: axis({ range: [-0.03, 1.03], title: { text: "predicted probability" }, tickformat: ".1f" }),
+      yaxis: axis({ range: [-0.03, 1.03], title: { text: "observed share" }, tickformat: ".1f" }),
+      shapes: [{ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: theme.soft, dash: "dot" } }],
     }), config);
   }
 
@@ -352,7 +370,10 @@
       drawHeat(plot("heat"), emotion, state);
       drawErrors(plot("errors"), emotion);
     }
-    if (emotion.scores.length) drawScores(plot("scores"), emotion);
+    if (emotion.scores.length) {
+      drawScores(plot("scores"), emotion);
+      drawReliability(plot("reliability"), emotion);
+    }
   }
 
   function connect(section) {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from plotly.colors import diverging, sequential
+from scipy.special import expit
 
 from fastexai import mesh
 from fastexai.explanation import DatasetExplanation
@@ -47,6 +48,7 @@ def payload(findings: Iterable[Finding]) -> dict[str, Any]:
                 "name": finding.name,
                 "explanation": _explanation(finding.explanation),
                 "scores": _scores(finding),
+                "reliability": None if finding.path is None else _reliability(*finding.answers()),
                 "kept": None if finding.kept is None else np.sort(finding.kept).tolist(),
             }
             for finding in findings
@@ -96,8 +98,28 @@ def _upright(faces: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _scores(finding: Finding) -> list[dict[str, float | None]]:
-    names = ("landmarks", "chosen", "chosen_se", "random", "random_se", "masked")
-    return [{name: _number(getattr(score, name)) for name in names} for score in finding.scores]
+    rows = []
+    for score in finding.scores:
+        row = {"landmarks": float(score.landmarks), "anchor": score.anchor, "masked": score.masked}
+        for name, interval in (("chosen", score.chosen), ("random", score.random)):
+            row |= {name: interval.value, f"{name}Low": interval.low, f"{name}High": interval.high}
+        rows.append({name: _number(value) for name, value in row.items()})
+    return rows
+
+
+def _reliability(positive: NDArray[np.bool_], logits: NDArray[np.float64]) -> dict[str, Any]:
+    """Observed against predicted probability in ten bins, both classes weighing the same."""
+    bins = np.minimum((expit(logits) * 10).astype(int), 9)
+    weight = np.where(positive, 0.5 / max(positive.sum(), 1), 0.5 / max((~positive).sum(), 1))
+    total = np.bincount(bins, weight, 10)
+    filled = total > 0
+    observed = np.bincount(bins, weight * positive, 10)[filled] / total[filled]
+    predicted = np.bincount(bins, weight * expit(logits), 10)[filled] / total[filled]
+    return {
+        "predicted": _numbers(predicted),
+        "observed": _numbers(observed),
+        "clips": np.bincount(bins, minlength=10)[filled].tolist(),
+    }
 
 
 def _histogram(errors: NDArray[np.float64]) -> dict[str, Any]:

@@ -8,14 +8,25 @@ import platform
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
+from inspect import signature
 
 import numpy as np
 
 from fastexai import mesh
 from fastexai.explanation import DatasetExplanation
+from fastexai.metrics import Interval
+from fastexai.pruning import prune
 from fastexai.report.finding import Finding, Score, region_sums, share
 
-__all__ = ["comparison", "completeness", "control_note", "provenance", "sentence", "tables"]
+__all__ = [
+    "comparison",
+    "completeness",
+    "confusion",
+    "control_note",
+    "provenance",
+    "sentence",
+    "tables",
+]
 
 _NONE = "\u2013"  # a dash where there is no figure
 _TOP_PARTS = 3
@@ -32,15 +43,15 @@ def sentence(finding: Finding) -> str:
     if best is None:
         return f"{name}: the model's relevance lies on {parts}."
     all_ = finding.scores[0]
-    doubtful = not best.chosen - 2 * np.nan_to_num(best.chosen_se) > 0.5
+    doubtful = not (best.chosen.value > 0.5 and best.chosen.low > 0.5)
     text = (
         f"{name} is {'hardly ' if doubtful else ''}recognised from {best.landmarks}\u00a0of\u00a0468 landmarks: balanced accuracy "
-        f"{_score(best.chosen, best.chosen_se)}"
+        f"{_score(best.chosen)}"
     )
     if all_.landmarks > best.landmarks:
-        text += f", was {_score(all_.chosen, all_.chosen_se)} with {_count(all_.landmarks)}"
-    if math.isfinite(best.random) and best.landmarks < mesh.LANDMARKS:
-        text += f" and is {_score(best.random)} with {best.landmarks} random ones"
+        text += f", was {_score(all_.chosen.value)} with {_count(all_.landmarks)}"
+    if math.isfinite(best.random.value) and best.landmarks < mesh.LANDMARKS:
+        text += f" and is {_score(best.random.value)} with {best.landmarks} random ones"
     return f"{text}; relevance lies on {parts}." if parts else f"{text}."
 
 
@@ -48,22 +59,29 @@ def control_note(best: Score) -> str:
     """Say plainly whether the chosen landmarks beat chance."""
     if best.landmarks >= mesh.LANDMARKS:
         return "No smaller set reached the score of all landmarks within one standard error."
-    if not math.isfinite(best.random):
+    gain = best.gain
+    if not math.isfinite(gain.value):
         return "No random control was drawn: whether the choice matters is unknown."
-    gain = best.chosen - best.random
-    error = np.hypot(best.chosen_se, best.random_se)
-    if not math.isfinite(error):
-        return f"Chosen minus random: {gain:+.3f}; one fold gives no standard error."
     verdict = (
         "the choice of landmarks helps"
-        if gain > 2 * error
+        if gain.low > 0
         else "random landmarks do better"
-        if gain < -2 * error
+        if gain.high < 0
         else "this is no evidence that the choice matters at this size"
     )
     return (
-        f"Chosen minus random at {best.landmarks} landmarks: "
-        f"{gain:+.3f}\u00a0±\u00a0{error:.3f} (standard error); {verdict}."
+        f"Chosen minus random at {best.landmarks} landmarks: {gain.value:+.3f} "
+        f"[{gain.low:+.3f}, {gain.high:+.3f}], a paired 95\u00a0% interval over subjects; {verdict}."
+    )
+
+
+def confusion(finding: Finding) -> str:
+    """Count right and wrong answers in words."""
+    positive, logits = finding.answers()
+    yes = logits > 0
+    return (
+        f"Of {positive.sum()} clips that show the emotion, {(yes & positive).sum()} were recognised; "
+        f"of the {(~positive).sum()} others, {(yes & ~positive).sum()} were taken for it."
     )
 
 
@@ -93,7 +111,7 @@ def comparison(findings: Sequence[Finding]) -> str:
         "largest",
     )
     return _table(
-        "The emotions side by side. ± is one standard error over folds.",
+        "The emotions side by side. In brackets: 95\u00a0% intervals over subjects.",
         header,
         [_comparison_row(index, finding) for index, finding in enumerate(findings)],
         wide=True,
@@ -109,9 +127,9 @@ def _comparison_row(index: int, finding: Finding) -> list[str]:
         all_ = finding.scores[0]
         row += [
             f"{best.landmarks}",
-            _score(best.chosen, best.chosen_se),
-            _score(all_.chosen, all_.chosen_se) if all_.landmarks == mesh.LANDMARKS else _NONE,
-            _score(best.random, best.random_se),
+            _score(best.chosen),
+            _score(all_.chosen) if all_.landmarks == mesh.LANDMARKS else _NONE,
+            _score(best.random),
         ]
     if explanation is None:
         return row + [_NONE] * 5
@@ -173,14 +191,17 @@ def _score_table(finding: Finding) -> str:
     rows = [
         [
             f"{s.landmarks}",
-            _score(s.chosen, s.chosen_se),
-            _score(s.random, s.random_se),
+            _score(s.chosen),
+            _score(s.random),
+            _score(s.gain),
+            _score(s.anchor),
             _score(s.masked),
         ]
         for s in finding.scores
     ]
-    header = ("Landmarks", "Chosen by relevance", "Random control", "Full model, masked")
-    return _table("Balanced accuracy on unseen people; ± is one standard error.", header, rows)
+    header = ("Landmarks", "Chosen", "Random control", "Gain", "Logistic regression", "Masked")
+    caption = "Balanced accuracy on unseen people, with 95\u00a0% intervals over subjects."
+    return _table(caption, header, rows)
 
 
 def provenance(findings: Sequence[Finding]) -> str:
@@ -212,22 +233,14 @@ def _explained(finding: Finding) -> str:
 def _pruned(finding: Finding) -> str:
     if finding.path is None:
         return _NONE
-    sizes, folds, random = _pruning_options(finding)
+    options = ", ".join(f"{name} {value}" for name, value in finding.path.options.items())
+    nested = finding.path.nested
+    text = f"{escape(options)}. Smallest size within one standard error: {finding.path.best}. "
+    if math.isfinite(nested.value):
+        text += f"Balanced accuracy with the size chosen in inner folds: {_score(nested)}. "
     return (
-        f"sizes {', '.join(map(str, sizes))}; {folds} subject-independent folds; "
-        f"{random} random subsets per fold and size; smallest size within one standard error: "
-        f"{finding.path.best}"
+        f"{text}Rank correlation of relevance between folds: {finding.path.rank_correlation:.2f}."
     )
-
-
-def _pruning_options(finding: Finding) -> tuple[tuple[int, ...], int, int]:
-    """Sizes, folds, and random subsets per fold and size, as the path's own tables show them."""
-    assert finding.path is not None
-    folds = finding.path.folds
-    count = int(folds["fold"].nunique())
-    sizes = tuple(int(size) for size in finding.path.table["landmarks"])
-    drawn = int((folds["choice"] == "random").sum())
-    return sizes, count, round(drawn / max(count * len(sizes), 1))
 
 
 def _recipe(findings: Sequence[Finding]) -> str:
@@ -242,17 +255,18 @@ def _recipe(findings: Sequence[Finding]) -> str:
             options = f"baselines, {rule}"
             lines.append(f"results.append(fx.explain_dataset(model, clips, {options}))")
         if finding.path is not None:
-            sizes, folds, random = _pruning_options(finding)
-            options = f"sizes={sizes}, folds={folds}, random_subsets={random}"
+            known = signature(prune).parameters
+            options = ", ".join(f"{k}={v!r}" for k, v in finding.path.options.items() if k in known)
             lines.append(f"results.append(fx.prune(clf, clips, {options}))")
     return "\n".join([*lines, 'fx.report(results, "report.html")'])
 
 
-def _score(value: float, error: float = math.nan) -> str:
-    if not math.isfinite(value):
-        return _NONE
-    text = f"{value:.3f}"
-    return f"{text}\u00a0±\u00a0{error:.3f}" if math.isfinite(error) else text
+def _score(value: float | Interval) -> str:
+    """Write a figure, and its interval if it has one."""
+    if not isinstance(value, Interval):
+        return f"{value:.3f}" if math.isfinite(value) else _NONE
+    text = _score(value.value)
+    return f"{text} [{value.low:.3f}, {value.high:.3f}]" if math.isfinite(value.low) else text
 
 
 def _count(landmarks: int) -> str:

@@ -1,0 +1,53 @@
+"""Clips and labels as users hand them over, checked."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastexai.landmarks import ClipSet
+
+__all__ = ["check_clips", "clips_and_labels"]
+
+
+def check_clips(X: ArrayLike) -> NDArray[np.float32]:
+    """Return clips as float32, (N, T, L, 3); refuse other shapes, NaN and infinity."""
+    clips = np.ascontiguousarray(X, dtype=np.float32)
+    if clips.ndim != 4 or clips.shape[-1] != 3 or len(clips) == 0:
+        raise ValueError(f"X: expected (N, T, L, 3) with N >= 1, got {clips.shape}")
+    finite = np.isfinite(clips).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise ValueError(f"X: expected finite values, got NaN or Inf in clip {np.argmin(finite)}")
+    return clips
+
+
+def clips_and_labels(
+    X: ArrayLike | ClipSet, y: ArrayLike | None, groups: ArrayLike | None, emotion: str
+) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any] | None]:
+    """Return clips, one label for each, and their subjects where these are known.
+
+    Of a `ClipSet`, the label is whether it shows ``emotion``.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a clip is not finite, labels are missing, or labels or subjects stand
+        beside a `ClipSet`.
+    """
+    if isinstance(X, ClipSet):
+        if y is not None or groups is not None:
+            raise ValueError("y, groups: expected none beside a ClipSet, which has its own")
+        return clips_and_labels(X.X, X.labels == emotion, X.subjects, emotion)
+    clips = check_clips(X)
+    if y is None:
+        raise ValueError("y: expected one label per clip, got none")
+    labels = np.asarray(y)
+    if labels.shape != clips.shape[:1]:
+        raise ValueError(f"y: expected {clips.shape[:1]}, got {labels.shape}")
+    people = None if groups is None else np.asarray(groups)
+    if people is not None and people.shape != labels.shape:
+        raise ValueError(f"groups: expected {labels.shape}, got {people.shape}")
+    return clips, labels, people

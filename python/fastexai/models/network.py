@@ -1,0 +1,119 @@
+"""What all architectures share: an affine first step, a body over time, and a linear readout."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fastexai.models.bodies import Body
+
+__all__ = ["FEATURES", "ClipNetwork"]
+
+FEATURES: tuple[str, ...] = ("positions", "velocities", "both")
+
+_COMPONENTS = 32  # principal components that the body reads
+_MAX_GAIN = 4.0  # how much more than the leading principal component another may be amplified
+_FRAMES = 4096  # of training clips, evenly spread: enough to see what moves together
+_SEGMENTS = 2  # of a clip; the readout sees the mean over each
+
+
+class ClipNetwork(nn.Module):
+    """Affine projection of every frame, a body, means over segments of the clip, linear readout.
+
+    Parameters
+    ----------
+    make_body : callable
+        From the number of inputs to a body.
+    kept : Tensor, shape (K,), int64
+        The landmarks that the network reads.
+    landmarks : int
+        Landmarks per frame of a full clip, L.
+    features : {"positions", "velocities", "both"}
+        What is projected: positions relative to the clip's mean face; their changes from frame to
+        frame; or both. The latter two have one time step less than the clip.
+
+    Attributes
+    ----------
+    random_parameters : int
+        How many of the parameters were drawn and are never trained.
+    """
+
+    def __init__(
+        self,
+        make_body: Callable[[int], Body],
+        kept: Tensor,
+        *,
+        landmarks: int,
+        features: str = "positions",
+    ) -> None:
+        super().__init__()
+        if features not in FEATURES:
+            raise ValueError(f"features: expected one of {', '.join(FEATURES)}, got {features!r}")
+        self.landmarks = landmarks
+        self.has_positions = features != "velocities"
+        self.has_velocities = features != "positions"
+        self.random_parameters = 0
+        self.kept: Tensor
+        self.register_buffer("kept", kept)
+        streams, coordinates = self.has_positions + self.has_velocities, 3 * len(kept)
+        components = min(_COMPONENTS, coordinates)
+        self.projection = nn.Linear(streams * coordinates, streams * components, bias=False)
+        self.body = make_body(streams * components)
+        self.segment_means = nn.AdaptiveAvgPool1d(_SEGMENTS)
+        self.readout = nn.Linear(_SEGMENTS * self.body.width, 1)
+
+    @torch.no_grad()
+    def fit_projection(self, clips: Tensor) -> None:
+        """Set the projection to the principal components of training clips, (N, T, L, 3).
+
+        Positions and velocities have components of their own.
+        """
+        weight = self.projection.weight.zero_()
+        every = max(1, clips.shape[0] * clips.shape[1] // _FRAMES)
+        motion = self._motion(clips[::every]).flatten(0, 1)
+        streams = self.has_positions + self.has_velocities
+        blocks = zip(weight.chunk(streams, 0), motion.chunk(streams, 1), strict=True)
+        for k, (rows, stream) in enumerate(blocks):
+            axes = _principal_axes(stream, len(rows))
+            rows.chunk(streams, 1)[k][: len(axes)].copy_(axes)
+
+    def _motion(self, clips: Tensor) -> Tensor:
+        """(N, T, L, 3) to (N, T, coordinates), or to T - 1 steps where there are velocities."""
+        if self.kept.numel() != self.landmarks:
+            clips = clips.index_select(2, self.kept)
+        # Before the projection, although they commute: afterwards large numbers would cancel.
+        positions = (clips - clips.mean(1, keepdim=True)).flatten(2)
+        if not self.has_velocities:
+            return positions
+        velocities = positions[:, 1:] - positions[:, :-1]
+        return torch.cat([positions[:, 1:], velocities], 2) if self.has_positions else velocities
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Return what the readout reads: (N, T, L, 3) to (N, readout.in_features)."""
+        steps = self.body(self.projection(self._motion(clips)))
+        means: Tensor = self.segment_means(steps.transpose(1, 2)).flatten(1)
+        return means
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return one logit per clip: (N, T, L, 3) to (N,)."""
+        logit: Tensor = self.readout(self.features(clips)).squeeze(-1)
+        return logit
+
+
+def _principal_axes(motion: Tensor, components: int) -> Tensor:
+    """Scaled principal axes of centred rows, at most as many as there are rows: (components, K).
+
+    The leading component gets unit variance; weaker ones are amplified towards it, up to a limit. A
+    random projection would spread every landmark's noise over all units, and the attributions with
+    it.
+    """
+    q = min(components, len(motion))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the range finder; the components do not depend on it
+        _, spread, axes = torch.pca_lowrank(motion, q=q, center=False)
+    scale = len(motion) ** 0.5 / spread.clamp_min(1e-12)
+    scaled: Tensor = axes * scale.clamp_max(_MAX_GAIN * float(scale.min()))
+    return scaled.T
