@@ -194,13 +194,22 @@ def test_test_people_have_no_say_in_search_or_fit(few_clips, monkeypatch):
 
 
 def test_shuffled_labels_are_at_chance(few_clips):
-    """The interval of the whole procedure contains 0.5, and so does that of every size."""
-    labels = np.random.default_rng(1).permutation(few_clips.labels)
-    shuffled = fx.ClipSet(few_clips.X, labels, few_clips.subjects, few_clips.ids)
-    path = prune(small(), shuffled, SIZES, folds=4, inner_folds=2, random_subsets=1)
-    assert path.nested.low < 0.5 < path.nested.high
-    assert (path.table["balanced_accuracy_low"] < 0.5).all()
-    assert (path.table["balanced_accuracy_high"] > 0.5).all()
+    """No size and not the whole procedure is better than chance.
+
+    On average they may be a little worse: whoever is more frequent in the training folds is rarer
+    in the test fold.
+    """
+    nested = []
+    for seed in range(3):
+        labels = np.random.default_rng(seed).permutation(few_clips.labels)
+        shuffled = fx.ClipSet(few_clips.X, labels, few_clips.subjects, few_clips.ids)
+        path = prune(
+            small(), shuffled, (24, 4), folds=4, inner_folds=2, random_subsets=0, anchor=False
+        )
+        assert path.nested.low <= 0.5
+        assert (path.table["balanced_accuracy_low"] <= 0.5).all()
+        nested.append(path.nested.value)
+    assert 0.42 < np.mean(nested) < 0.55
 
 
 # --- Seeds, progress, and what is left alone -----------------------------------------------------------

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances
 
 from fastexai import _core, mesh
 
@@ -492,15 +491,31 @@ def prototypes(
     broken = candidates[~np.isfinite(flat).all(axis=1)]
     if broken.size:
         raise ValueError(f"clips: expected finite values, got NaN or Inf in clip {broken[0]}")
-    clusters = KMeans(k, n_init=1, random_state=seed).fit_predict(flat)
+    distances, points = _embedded(flat)
+    clusters = KMeans(k, n_init=1, random_state=seed).fit_predict(points)
     chosen = []
     for cluster in np.unique(clusters):
         members = np.flatnonzero(clusters == cluster)
-        chosen.append(members[pairwise_distances(flat[members]).sum(axis=0).argmin()])
+        chosen.append(members[distances[np.ix_(members, members)].sum(axis=0).argmin()])
     # Where fewer than k clips differ, clusters stay empty: the first of the others make up for them.
     others = np.setdiff1d(np.arange(len(flat)), chosen)[: k - len(chosen)]
     typical: NDArray[np.float32] = X[np.sort(candidates[[*chosen, *others]])]
     return typical
+
+
+def _embedded(
+    flat: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return all distances of N rows, (N, N), and N points as far apart in at most N dimensions.
+
+    Classical scaling (Torgerson, 1952): k-means then reads N numbers a clip, not all of them.
+    """
+    centred = torch.from_numpy(flat - flat.mean(0))
+    gram = (centred @ centred.T).double()
+    squares = gram.diagonal()
+    distances = (squares[:, None] + squares[None] - 2 * gram).clamp_min(0).sqrt()
+    values, vectors = torch.linalg.eigh(gram)
+    return distances.numpy(), (vectors * values.clamp_min(0).sqrt()).numpy()
 
 
 def _candidates(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import linalg
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -206,11 +205,17 @@ def leave_groups_out(
 def _left_singular(rows: Floats) -> tuple[Floats, Floats]:
     """Left singular vectors (N, R) and squared singular values (R,), by the smaller Gram matrix."""
     if rows.shape[0] <= rows.shape[1]:
-        strengths, left = linalg.eigh(rows @ rows.T)
+        strengths, left = _eigh(rows @ rows.T)
         return left, strengths.clip(0)
-    strengths, right = linalg.eigh(rows.T @ rows)
+    strengths, right = _eigh(rows.T @ rows)
     present = strengths > 1e-12 * strengths[-1]
     return rows @ (right[:, present] / np.sqrt(strengths[present])), strengths[present]
+
+
+def _eigh(symmetric: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues, ascending, and vectors; by torch, whose threads NumPy's would wait for."""
+    values, vectors = torch.linalg.eigh(torch.from_numpy(symmetric))
+    return values.numpy(), vectors.numpy()
 
 
 def _subjects(groups: NDArray[Any] | None, n: int) -> NDArray[np.intp]:
