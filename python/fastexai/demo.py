@@ -30,7 +30,7 @@ def run_demo(
         architecture="randomized_bilstm",
         seed=seed,
         stage=stage,
-        sizes=(468, 64, 32, 16),
+        sizes=(468, 32, 16),
         inner_folds=2,
         random_subsets=2,
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from torch import Tensor
 
 from fastexai.augmentation import copies_of
 from fastexai.descent import Descent
@@ -180,42 +181,36 @@ def leave_groups_out(
     coefficients : ndarray, shape (A, P)
         Of the fit to all clips.
     """
-    root = np.sqrt(weight)
-    rows = root[:, None] * (features - weight @ features / weight.sum())
-    goal = root * (target - weight @ target / weight.sum())
+    # All in torch: NumPy's threads spin for a while after a product, and torch's would wait for them.
+    clips, aim, count = (torch.from_numpy(array) for array in (features, target, weight))
+    root = count.sqrt()
+    rows = root[:, None] * (clips - count @ clips / count.sum())
+    goal = root * (aim - count @ aim / count.sum())
     left, strengths = _left_singular(rows)
-    intercept = root / np.sqrt(weight.sum())
-    blocks = list(_blocks(groups))
-    answers, coefficients = [], []
-    for penalty in penalties:
-        along = left.T @ goal
-        residual = goal - left @ (strengths / (strengths + penalty) * along)
-        answer = target.copy()
+    intercept, along = root / count.sum().sqrt(), left.T @ goal
+    blocks = [torch.from_numpy(block) for block in _blocks(groups)]
+    answers, shares = aim.repeat(len(penalties), 1), []
+    for answer, penalty in zip(answers, penalties, strict=True):
+        fitted = strengths / (strengths + penalty)
+        residual = goal - left @ (fitted * along)
         for block in blocks:
             own, free = left[block], intercept[block]
-            hat = (own * (strengths / (strengths + penalty))) @ own.swapaxes(1, 2)
-            hat += free[:, :, None] * free[:, None, :]
-            unseen = np.linalg.solve(np.eye(block.shape[1]) - hat, residual[block][:, :, None])
-            answer[block] -= unseen[:, :, 0] / root[block]
-        answers.append(answer)
-        coefficients.append(rows.T @ (left @ (along / (strengths + penalty))))
-    return np.array(answers), np.array(coefficients)
+            hat = (own * fitted) @ own.mT + free[:, :, None] * free[:, None, :]
+            eye = torch.eye(block.shape[1], dtype=hat.dtype)
+            answer[block] -= torch.linalg.solve(eye - hat, residual[block]) / root[block]
+        shares.append(along / (strengths + penalty))
+    coefficients = rows.T @ (left @ torch.stack(shares, dim=1))
+    return answers.numpy(), coefficients.T.numpy()
 
 
-def _left_singular(rows: Floats) -> tuple[Floats, Floats]:
+def _left_singular(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors (N, R) and squared singular values (R,), by the smaller Gram matrix."""
     if rows.shape[0] <= rows.shape[1]:
-        strengths, left = _eigh(rows @ rows.T)
-        return left, strengths.clip(0)
-    strengths, right = _eigh(rows.T @ rows)
+        strengths, left = torch.linalg.eigh(rows @ rows.T)
+        return left, strengths.clamp_min(0)
+    strengths, right = torch.linalg.eigh(rows.T @ rows)
     present = strengths > 1e-12 * strengths[-1]
-    return rows @ (right[:, present] / np.sqrt(strengths[present])), strengths[present]
-
-
-def _eigh(symmetric: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues, ascending, and vectors; by torch, whose threads NumPy's would wait for."""
-    values, vectors = torch.linalg.eigh(torch.from_numpy(symmetric))
-    return values.numpy(), vectors.numpy()
+    return rows @ (right[:, present] / strengths[present].sqrt()), strengths[present]
 
 
 def _subjects(groups: NDArray[Any] | None, n: int) -> NDArray[np.intp]:
