@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -73,6 +74,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Make probabilities fit the frequency of the emotion in training; learnt from training clips
         in subject-independent folds. By default they are the logistic function of the logit, right
         where half of all clips show the emotion. ``predict`` follows the threshold either way.
+    warm_start : bool
+        Begin a further ``fit`` with the network that there is, instead of drawing a new one.
     max_epochs, patience : int
         At most so many epochs; stop after ``patience`` epochs without a better validation loss.
     lr : float
@@ -132,6 +135,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         augmentation: Augmentation | None = None,
         threshold: float | str = 0.0,
         calibration: str | None = None,
+        warm_start: bool = False,
         max_epochs: int = 60,
         patience: int = 8,
         lr: float = 1e-3,
@@ -149,6 +153,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.augmentation = augmentation
         self.threshold = threshold
         self.calibration = calibration
+        self.warm_start = warm_start
         self.max_epochs = max_epochs
         self.patience = patience
         self.lr = lr
@@ -196,11 +201,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             )
         positive = y == self.classes_[1]
         self.frames_ = clips.shape[1]
-        self.network_ = self._build(clips.shape[2])
         joined = clips
         if self.augmentation is not None:
             joined = self.augmentation.join(clips, seed=self.seed)
-        self.network_.fit_projection(torch.from_numpy(joined))
+        self.network_ = self._beginning(joined)
         held_out = self._fit_network(kind, joined, positive, groups)
         self.network_.cpu().eval().requires_grad_(False)
         self._decide(clips, positive, groups, held_out)
@@ -209,6 +213,46 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         candidates = clips[resting if resting.sum() >= _PROTOTYPES else ~positive]
         self.prototypes_ = prototypes(candidates, k=min(_PROTOTYPES, len(candidates)))
         return self
+
+    def keep(self, landmarks: ArrayLike) -> EmotionClassifier:
+        """Return a smaller classifier that answers as this one with all other landmarks at rest.
+
+        They rest where the mean of ``prototypes_`` has them, and their share is folded into the
+        first step. It takes whole clips and reads what it needs. Its ``fit`` goes on from there.
+
+        Parameters
+        ----------
+        landmarks : array_like of int, shape (K,)
+            Which to keep reading; this classifier reads them.
+
+        Raises
+        ------
+        ValueError
+            If this classifier does not read one of them, or none is given.
+
+        Examples
+        --------
+        >>> import fastexai as fx
+        >>> clips = fx.datasets.simulate_expressions(80, emotions=["happiness"], frames=5, difficulty=0)
+        >>> clf = fx.EmotionClassifier("happiness", "randomized_bilstm", hidden=8).fit(clips)
+        >>> clf.keep(fx.mesh.region_landmarks("lips")).network_.projection.in_features
+        120
+        """
+        check_is_fitted(self)
+        kept = np.unique(np.asarray(landmarks, dtype=np.int64))
+        unread = np.setdiff1d(kept, self.network_.kept.numpy())
+        if not kept.size or unread.size:
+            raise ValueError(
+                f"landmarks: expected some of the {len(self.network_.kept)} that are read, "
+                f"got {unread.tolist() or 'none'}"
+            )
+        smaller: EmotionClassifier = clone(self).set_params(kept=kept.tolist(), warm_start=True)
+        for name in vars(self):
+            if name.endswith("_"):
+                setattr(smaller, name, getattr(self, name))
+        baseline = torch.from_numpy(self.prototypes_.mean(0))
+        smaller.network_ = self.network_.keep(torch.from_numpy(kept), baseline)
+        return smaller
 
     def decision_function(self, X: ArrayLike | ClipSet) -> NDArray[np.float32]:
         """Return the logit of every clip, shape (N,); above 0 means "yes"."""
@@ -277,7 +321,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if augmentation is not None:
             clf.augmentation = Augmentation(**augmentation)
         clf.classes_, clf.normalization_ = np.array(metadata.classes), metadata.normalization
-        clf.network_ = clf._build(metadata.landmarks)
+        streams = 2 if clf.features == "both" else 1
+        components = len(weights["projection.weight"]) // streams
+        clf.network_ = clf._build(metadata.landmarks, components)
+        clf.network_.held = torch.from_numpy(weights["held"])  # of one time step or of all
         clf.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         clf.network_.eval().requires_grad_(False)
         clf.threshold_, clf.calibration_ = metadata.threshold, metadata.calibration
@@ -307,7 +354,16 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_device(self.device)
         return kind
 
-    def _build(self, landmarks: int) -> Any:
+    def _beginning(self, clips: NDArray[np.float32]) -> Any:
+        """Return the network that training begins with."""
+        if self.warm_start and hasattr(self, "network_"):
+            begun = copy.deepcopy(self.network_)
+            return begun if is_randomized(self.architecture) else begun.requires_grad_(True)
+        network = self._build(clips.shape[2])
+        network.fit_projection(torch.from_numpy(clips))
+        return network
+
+    def _build(self, landmarks: int, components: int | None = None) -> Any:
         kept = np.arange(landmarks) if self.kept is None else np.asarray(self.kept)
         if not (kept.size and np.isin(kept, np.arange(landmarks)).all()):
             raise ValueError(f"kept: expected landmarks in [0, {landmarks}), got {self.kept!r}")
@@ -317,6 +373,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             landmarks=landmarks,
             hidden=self.hidden,
             features=self.features,
+            components=components,
             seed=self.seed,
         )
 

@@ -70,6 +70,7 @@ def build_network(
     seed: int,
     hidden: int | None = None,
     features: str = "positions",
+    components: int | None = None,
 ) -> ClipNetwork:
     """Draw a network's initial weights from ``seed``, leaving torch's global generator alone.
 
@@ -87,6 +88,8 @@ def build_network(
         Units of the body (per direction, where it has two); by default the architecture's.
     features : str
         One of ``FEATURES``.
+    components : int, optional
+        See `ClipNetwork`.
 
     Raises
     ------
@@ -100,7 +103,11 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ClipNetwork(
-            lambda inputs: recipe.body(inputs, units), kept, landmarks=landmarks, features=features
+            lambda inputs: recipe.body(inputs, units),
+            kept,
+            landmarks=landmarks,
+            features=features,
+            components=components,
         )
         if recipe.is_randomized:
             randomize(network.body)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -34,9 +35,13 @@ class ClipNetwork(nn.Module):
     features : {"positions", "velocities", "both"}
         What is projected: positions relative to the clip's mean face; their changes from frame to
         frame; or both. The latter two have one time step less than the clip.
+    components : int, optional
+        Width of the projection, for each of the features; 32, or fewer for few landmarks.
 
     Attributes
     ----------
+    held : Tensor, shape (1 or T, projection.out_features)
+        What landmarks that are no longer read add to the projection (`keep`); zeros at first.
     random_parameters : int
         How many of the parameters were drawn and are never trained.
     """
@@ -48,6 +53,7 @@ class ClipNetwork(nn.Module):
         *,
         landmarks: int,
         features: str = "positions",
+        components: int | None = None,
     ) -> None:
         super().__init__()
         if features not in FEATURES:
@@ -59,9 +65,11 @@ class ClipNetwork(nn.Module):
         self.kept: Tensor
         self.register_buffer("kept", kept)
         streams, coordinates = self.has_positions + self.has_velocities, 3 * len(kept)
-        components = min(_COMPONENTS, coordinates)
-        self.projection = nn.Linear(streams * coordinates, streams * components, bias=False)
-        self.body = make_body(streams * components)
+        width = streams * (components or min(_COMPONENTS, coordinates))
+        self.projection = nn.Linear(streams * coordinates, width, bias=False)
+        self.held: Tensor
+        self.register_buffer("held", torch.zeros(1, width))
+        self.body = make_body(width)
         self.segment_means = nn.AdaptiveAvgPool1d(_SEGMENTS)
         self.readout = nn.Linear(_SEGMENTS * self.body.width, 1)
 
@@ -71,6 +79,7 @@ class ClipNetwork(nn.Module):
 
         Positions and velocities have components of their own.
         """
+        self.held.zero_()
         weight = self.projection.weight.zero_()
         every = max(1, clips.shape[0] * clips.shape[1] // _FRAMES)
         motion = self._motion(clips[::every]).flatten(0, 1)
@@ -79,6 +88,34 @@ class ClipNetwork(nn.Module):
         for k, (rows, stream) in enumerate(blocks):
             axes = _principal_axes(stream, len(rows))
             rows.chunk(streams, 1)[k][: len(axes)].copy_(axes)
+
+    @torch.no_grad()
+    def keep(self, kept: Tensor, baseline: Tensor) -> ClipNetwork:
+        """Return a network that reads fewer landmarks and answers as this one if the others rest.
+
+        The first step is affine: what a resting landmark adds to it is one vector per time step,
+        whatever the clip, and the columns that read it can go.
+
+        Parameters
+        ----------
+        kept : Tensor, shape (K,), int64
+            Landmarks that are read now and go on being read.
+        baseline : Tensor, shape (T, L, 3)
+            Where the others rest.
+        """
+        smaller = copy.deepcopy(self)
+        resting = baseline.clone()
+        resting[:, kept] = 0
+        smaller.held = self.held + self.projection(self._motion(resting[None]))[0]
+        column = torch.empty(self.landmarks, dtype=torch.int64)
+        column[self.kept] = torch.arange(self.kept.numel())
+        weight = self.projection.weight.view(len(self.projection.weight), -1, self.kept.numel(), 3)
+        weight = weight[:, :, column[kept]].flatten(1)
+        smaller.projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        smaller.projection.weight.copy_(weight)
+        smaller.projection.requires_grad_(self.projection.weight.requires_grad)
+        smaller.kept = kept
+        return smaller
 
     def _motion(self, clips: Tensor) -> Tensor:
         """(N, T, L, 3) to (N, T, coordinates), or to T - 1 steps where there are velocities."""
@@ -93,7 +130,7 @@ class ClipNetwork(nn.Module):
 
     def features(self, clips: Tensor) -> Tensor:
         """Return what the readout reads: (N, T, L, 3) to (N, readout.in_features)."""
-        steps = self.body(self.projection(self._motion(clips)))
+        steps = self.body(self.projection(self._motion(clips)) + self.held)
         means: Tensor = self.segment_means(steps.transpose(1, 2)).flatten(1)
         return means
 

@@ -21,6 +21,7 @@ from fastexai.folds import subject_folds
 from fastexai.landmarks import ClipSet
 from fastexai.metrics import Answers, evaluate, subject_bootstrap
 from fastexai.model_loading import load_model
+from fastexai.models import is_randomized
 from fastexai.pruning.anchor import anchor_decisions
 from fastexai.pruning.answers import OutOfFold
 from fastexai.pruning.cost import cost
@@ -57,7 +58,8 @@ def prune(
 
     For every outer fold: fit to the training clips, search on them, fit again at every size, and
     score the test clips, whom nobody has seen; inner folds of the training clips choose the size.
-    Beside each size stand random subsets, fitted too, and a plain logistic regression.
+    Beside each size stand random subsets, fitted too, and a plain logistic regression. Networks
+    trained by gradient descent go on from the full one (`EmotionClassifier.keep`).
 
     Parameters
     ----------
@@ -201,7 +203,9 @@ class _Procedure:
         found, of_full = self._search(full, training), self._seconds[-1]
         guided, seconds = [], []
         for size in self.sizes:
-            fitted = full if size == test.X.shape[2] else self._fit(training, found.kept[size])
+            fitted = (
+                full if size == test.X.shape[2] else self._fit(training, found.kept[size], full)
+            )
             guided.append(fitted.decision_function(test))
             seconds.append(of_full if fitted is full else self._seconds[-1])
         judged = {
@@ -209,7 +213,7 @@ class _Procedure:
             "masked": self._masked(full, found, test)[:, None],
         }
         if self.design.random_subsets:
-            judged["random"] = self._random(training, test, judged["guided"], where)
+            judged["random"] = self._random(full, training, test, judged["guided"], where)
         if self.design.anchor:
             anchors = anchor_decisions(
                 training, test, self.clf.emotion, self.sizes, seed=self.design.seed
@@ -218,7 +222,12 @@ class _Procedure:
         return _Fold(found, judged, seconds, self._choose_size(training))
 
     def _random(
-        self, training: ClipSet, test: ClipSet, guided: Floats, where: tuple[int, int]
+        self,
+        full: EmotionClassifier,
+        training: ClipSet,
+        test: ClipSet,
+        guided: Floats,
+        where: tuple[int, int],
     ) -> Floats:
         """Fit random subsets of the landmarks that the search may keep."""
         generator = np.random.default_rng([self.design.seed, *where])
@@ -229,7 +238,7 @@ class _Procedure:
         for row, size in enumerate(self.sizes):
             for draw in range(self.design.random_subsets if size < len(pool) else 0):
                 kept = generator.permutation(pool)[:size]
-                logits[row, draw] = self._fit(training, kept).decision_function(test)
+                logits[row, draw] = self._fit(training, kept, full).decision_function(test)
         return logits
 
     def _choose_size(self, training: ClipSet) -> int | None:
@@ -245,21 +254,30 @@ class _Procedure:
             full = self._fit(known)
             found = self._search(full, known)
             for row, size in enumerate(self.sizes):
-                fitted = self._fit(known, found.kept[size])
+                fitted = self._fit(known, found.kept[size], full)
                 logits[row, unseen] = fitted.decision_function(unknown)
         scores = [subject_bootstrap(positive, row > 0, training.subjects) for row in logits]
         return smallest_good_enough(self.sizes, scores)
 
     def _on_all_clips(self) -> tuple[dict[int, NDArray[np.intp]], pd.DataFrame]:
         """Search on all clips, for use; what the fitted classifiers of every size cost."""
-        found = self._search(self._fit(self.clips), self.clips)
-        costs = [cost(self._fit(self.clips, found.kept[size])) for size in self.sizes]
+        full = self._fit(self.clips)
+        found = self._search(full, self.clips)
+        costs = [cost(self._fit(self.clips, found.kept[size], full)) for size in self.sizes]
         return {size: found.kept[size] for size in self.sizes}, pd.DataFrame(costs)
 
-    def _fit(self, training: ClipSet, kept: NDArray[np.intp] | None = None) -> EmotionClassifier:
+    def _fit(
+        self,
+        training: ClipSet,
+        kept: NDArray[np.intp] | None = None,
+        full: EmotionClassifier | None = None,
+    ) -> EmotionClassifier:
+        """Fit to all landmarks, or to those kept: from ``full`` on, unless the fit is a formula."""
         clf: EmotionClassifier = clone(self.clf)
         if kept is not None:
             clf.set_params(kept=np.sort(kept).tolist())
+            if full is not None and not is_randomized(clf.architecture):
+                clf = full.keep(kept)
         started = time.perf_counter()
         clf.fit(training)
         self._seconds.append(time.perf_counter() - started)
