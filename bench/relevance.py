@@ -25,7 +25,7 @@ def judge(clips: fx.ClipSet, emotion: str, architecture: str, folder: Path) -> d
     clf = fx.EmotionClassifier(emotion, architecture)
     scores = fx.cross_validate(clf, clips)
     model = folder / f"{emotion}.pt"
-    clf.fit(clips).export(model)
+    clf.fit(clips).export(model, overwrite=True)
     explanation = fx.explain_dataset(model, clips)
     assert clips.relevant is not None  # simulated clips know their truth
     return {

@@ -118,8 +118,9 @@ def search_landmarks(
     redundancy : float
         0 to 1: of a landmark that tells nothing new "redundancy" takes this share of its value.
     n_steps : int
-        Gauss-Legendre nodes for each clip and baseline. On trained networks 8 change the mean
-        relevance by far less than other clips would.
+        Gauss-Legendre nodes for each clip and baseline. 8 are as good as 200 for the randomised
+        networks here; on a steep one, such as a BiLSTM trained to the end, even 50 give other last
+        landmarks than 200 do: a quarter of the 8 that were left of 468.
     progress : callable, optional
         Called with (landmarks removed, landmarks to remove).
 

@@ -16,10 +16,15 @@ from fastexai.explanation import DatasetExplanation
 from fastexai.metrics import Interval
 from fastexai.pruning import PruningPath
 
-__all__ = ["REGION_OF", "Finding", "Score", "pair", "region_sums", "share"]
+__all__ = ["IN_UNIT", "REGION_OF", "Finding", "Score", "pair", "region_sums", "share"]
 
 #: (468,), index into ``mesh.REGIONS`` of every landmark.
 REGION_OF = np.array([mesh.REGIONS.index(mesh.region(i)) for i in range(mesh.LANDMARKS)])
+
+#: (468, U) of bool: whether an action unit, in the order of ``mesh.ACTION_UNITS``, moves a landmark.
+IN_UNIT = np.array(
+    [[unit in mesh.action_units(i) for unit in mesh.ACTION_UNITS] for i in range(mesh.LANDMARKS)]
+)
 
 _R = TypeVar("_R", DatasetExplanation, PruningPath)
 _PLURALS = {"brow": "brows", "eye": "eyes", "temple": "temples", "cheek": "cheeks"}

@@ -60,6 +60,7 @@
       measures[name] = {
         clip, instants, unit, clipMax: strong(clip), instantMax: strong(instants),
         regions: source.regions.map((v) => v * unit),
+        units: source.units.map((v) => v * unit),
         heat: source.heat.map((row) => row.map((v) => v * unit)),
         time: source.time,
       };
@@ -219,12 +220,14 @@
     Plotly.restyle(element, { ...update, "colorbar.title.text": title }, [0]);
   }
 
-  function drawRegions(element, emotion, state) {
-    const values = emotion.measures[state.measure].regions;
+  /** Bars over groups of landmarks: `kind` is "regions" or "units". */
+  function drawBars(element, emotion, state, kind) {
+    const values = emotion.measures[state.measure][kind];
+    const members = kind === "units" ? data.unitSize : data.regionSize;
     const order = values.map((_, r) => r).sort((a, b) => Math.abs(values[a]) - Math.abs(values[b]));
     const plus = state.measure === "signed";
     const show = plus ? signed : percent;
-    const names = order.map((r) => `${data.regions[r]}  <b>${show(values[r])}</b>`);
+    const names = order.map((r) => `${data[kind][r]}  <b>${show(values[r])}</b>`);
     const bars = {
       type: "bar", orientation: "h", y: names, x: order.map((r) => values[r]),
       marker: { color: order.map((r) => values[r] < 0 ? theme.other : theme.accent) },
@@ -232,11 +235,11 @@
     };
     const even = {
       type: "scatter", mode: "markers", y: names, visible: !plus,
-      x: order.map((r) => 100 * data.regionSize[r] / count),
+      x: order.map((r) => 100 * members[r] / count),
       marker: { symbol: "line-ns", size: 13, line: { width: 2, color: theme.ink } },
       hovertemplate: "%{x:.1f} % of the landmarks<extra></extra>",
     };
-    const reach = Math.max(...values.map(Math.abs), plus ? 0 : 100 * Math.max(...data.regionSize) / count);
+    const reach = Math.max(...values.map(Math.abs), plus ? 0 : 100 * Math.max(...members) / count);
     const [low, high] = plus
       ? [1.05 * Math.min(0, ...values), 1.05 * Math.max(0, ...values)] : [0, 1.05 * reach];
     Plotly.react(element, [bars, even], layout({
@@ -305,7 +308,7 @@
         marker: { symbol: "diamond-open", size: 8, color: theme.soft } }),
       line("masked", "full model, masked", { line: { color: theme.soft, dash: "dot" },
         marker: { symbol: "square-open", size: 8, color: theme.soft } }),
-      line("chosen", "chosen by relevance", { line: { color: theme.accent, width: 3 },
+      line("chosen", "chosen", { line: { color: theme.accent, width: 3 },
         marker: { symbol: "circle", size: 9, color: theme.accent } }),
     ].filter((trace) => trace.y.some((v) => v !== null));
     const best = rows.find((r) => emotion.kept && r.landmarks === emotion.kept.length);
@@ -366,7 +369,8 @@
     const { emotion, state, plot } = sections.get(section);
     if (emotion.explanation) {
       drawFace(plot("face"), emotion, state);
-      drawRegions(plot("regions"), emotion, state);
+      drawBars(plot("regions"), emotion, state, "regions");
+      drawBars(plot("units"), emotion, state, "units");
       drawHeat(plot("heat"), emotion, state);
       drawErrors(plot("errors"), emotion);
     }
@@ -406,7 +410,8 @@
     section.addEventListener("change", ({ target }) => {
       if (target.name?.startsWith("measure-")) {
         state.measure = target.value;
-        drawRegions(plot("regions"), emotion, state);
+        drawBars(plot("regions"), emotion, state, "regions");
+        drawBars(plot("units"), emotion, state, "units");
         drawHeat(plot("heat"), emotion, state);
       } else if (target.name?.startsWith("when-")) {
         state.when = target.value;

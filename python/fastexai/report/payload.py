@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from fastexai import mesh
 from fastexai.explanation import DatasetExplanation
-from fastexai.report.finding import REGION_OF, Finding, region_sums
+from fastexai.report.finding import IN_UNIT, REGION_OF, Finding, region_sums
 
 __all__ = ["PLAYED_INSTANTS", "embed", "payload"]
 
@@ -41,6 +41,8 @@ def payload(findings: Iterable[Finding]) -> dict[str, Any]:
         "region": REGION_OF.tolist(),
         "regions": list(mesh.REGIONS),
         "regionSize": np.bincount(REGION_OF).tolist(),
+        "units": [f"AU{unit} {name}" for unit, name in mesh.ACTION_UNITS.items()],
+        "unitSize": IN_UNIT.sum(0).tolist(),
         "viridis": sequential.Viridis,
         "diverging": diverging.PuOr_r,
         "emotions": [
@@ -87,6 +89,7 @@ def _measure(
         "clip": _numbers(clip),
         "instants": _quantized(values[played], dtype),
         "regions": _numbers(region_sums(clip)),
+        "units": _numbers(clip @ IN_UNIT),
         "heat": [_numbers(row) for row in region_sums(values).T],
         "time": _numbers(100 * np.arange(len(values)) / max(len(values) - 1, 1)),
     }
