@@ -187,6 +187,12 @@ def test_the_order_of_clips_does_not_matter(classifier, some, baselines, explain
     )
 
 
+def test_nodes_are_counted_over_all_baselines(classifier, some, baselines, explained):
+    assert explained.nodes.shape == (len(some),)
+    fixed = explain_dataset(classifier.network_, some, baselines, n_steps=6)
+    assert (fixed.nodes == 6 * len(baselines)).all()
+
+
 def test_more_nodes_lower_the_completeness_error(classifier, some, baselines, explained):
     result = explain_dataset(classifier.network_, some, baselines, n_steps=24)
     assert result.completeness_error.max() < 0.1 * explained.completeness_error.max()
@@ -440,7 +446,7 @@ def test_other_files_are_refused_by_name(explained, tmp_path):
         DatasetExplanation.load(path)
     for metadata, found in ((None, "none"), ({"fastexai_explanation": "9"}, "9")):
         pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), path)
-        with pytest.raises(ValueError, match=f"expected an explanation of format 1, got {found}"):
+        with pytest.raises(ValueError, match=f"expected an explanation of format 2, got {found}"):
             DatasetExplanation.load(path)
 
 

@@ -24,7 +24,7 @@ from fastexai.pruning import PruningPath
 from fastexai.report import report
 from fastexai.report.finding import pair
 from fastexai.report.payload import embed, payload
-from fastexai.report.prose import confusion, control_note, sentence
+from fastexai.report.prose import confusion, control_note, sentence, stability
 
 report_module = importlib.import_module("fastexai.report")
 
@@ -66,6 +66,7 @@ def of_other_landmarks():
 def path_of(emotion="happiness", chosen=(0.95, 0.97, 0.6), random=(0.95, 0.8, 0.5), spread=0.02):
     sizes = (468, 24, 8)
     table = pd.DataFrame({"landmarks": sizes, "masked_balanced_accuracy": chosen})
+    table["kuncheva_index"] = [np.nan, 0.75, 0.5]
     gain = np.subtract(chosen, random)
     for name, values in (
         ("balanced_accuracy", chosen),
@@ -229,6 +230,26 @@ def test_right_and_wrong_answers_are_counted():
     assert confusion(finding) == (
         "Of 10 clips that show the emotion, 9 were recognised; of the 40 others, 4 were taken for it."
     )
+
+
+def test_stability_is_stated_where_there_is_some():
+    (finding,) = pair([explanation_of(), path_of()])
+    assert "index 0.75" in stability(finding)
+    assert "correlation 0.80" in stability(finding)
+    (whole,) = pair([explanation_of(), replace(path_of(), best=468)])
+    assert stability(whole) == ""
+
+
+def test_nodes_are_counted_and_ranks_have_intervals():
+    explanation = replace(explanation_of(), nodes=np.arange(50) + 10)
+    packed = payload(pair([explanation]))["emotions"][0]["explanation"]
+    assert sum(packed["nodes"]["counts"]) == 50
+    assert packed["nodes"]["edges"][0] == 10
+    assert packed["nodes"]["edges"][-1] >= 60
+    ranks = np.array(packed["ranks"])
+    assert sorted(ranks[:, 0]) == list(range(1, 469))
+    assert (ranks[:, 1] <= ranks[:, 0]).all()
+    assert (ranks[:, 0] <= ranks[:, 2]).all()
 
 
 def test_observed_shares_are_balanced():

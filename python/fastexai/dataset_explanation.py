@@ -23,7 +23,8 @@ __all__ = ["DatasetExplanation"]
 
 Floats = NDArray[np.float64]
 
-_FORMAT = "1"
+_FORMAT = "2"
+_PER_CLIP = ("shown", "output", "completeness_error", "nodes")
 _PARTS = ("face", "weights", "drawn")  # of Moments, besides its sums
 
 
@@ -47,6 +48,8 @@ class DatasetExplanation:
         The model's output for every clip.
     completeness_error : ndarray, shape (N,), float64
         |sum of attributions - (F(x) - mean of F(baseline))|.
+    nodes : ndarray, shape (N,), int64
+        Gauss-Legendre nodes that each clip took, on the paths from all baselines together.
     baselines : ndarray, shape (K, T, L, 3), float32
         Where the paths began.
     baseline_output : ndarray, shape (K,), float64
@@ -63,6 +66,7 @@ class DatasetExplanation:
     shown: NDArray[np.bool_]
     output: Floats
     completeness_error: Floats
+    nodes: NDArray[np.int64]
     baselines: NDArray[np.float32]
     baseline_output: Floats
     n_steps: int | None
@@ -78,6 +82,7 @@ class DatasetExplanation:
         output: ArrayLike,
         baseline_output: ArrayLike,
         completeness_error: ArrayLike,
+        nodes: ArrayLike | None = None,
         n_steps: int | None = None,
         tol: float | None = None,
         shown: ArrayLike | None = None,
@@ -89,6 +94,8 @@ class DatasetExplanation:
         ----------
         clips, attributions : ndarray, shape (N, T, L, 3)
             Normalised landmarks, and their attributions averaged over baselines.
+        nodes : array_like, shape (N,), optional
+            By default, ``n_steps`` on every path.
         shown : array_like, shape (N,), optional
             By default, where the output is positive.
 
@@ -106,6 +113,10 @@ class DatasetExplanation:
         _check_shape("baselines", baselines, (len(baselines), *clips.shape[1:]))
         _check_shape("output", outputs, (len(clips),))
         _check_shape("completeness_error", errors, (len(clips),))
+        if nodes is None:
+            nodes = np.full(len(clips), (n_steps or 0) * len(baselines))
+        taken = np.asarray(nodes, dtype=np.int64)
+        _check_shape("nodes", taken, (len(clips),))
         present = outputs > 0 if shown is None else np.asarray(shown, dtype=bool)
         _check_shape("shown", present, (len(clips),))
         return cls(
@@ -115,6 +126,7 @@ class DatasetExplanation:
             shown=present,
             output=outputs,
             completeness_error=errors,
+            nodes=taken,
             baselines=baselines,
             baseline_output=np.asarray(baseline_output, dtype=np.float64),
             n_steps=n_steps,
@@ -137,20 +149,18 @@ class DatasetExplanation:
         if first is None:
             raise ValueError("explanations: expected at least one, got none")
         present, absent = first.present, first.absent
-        per_clip = [(first.shown, first.output, first.completeness_error)]
+        per_clip = [first._per_clip()]
         for part in parts:
             _check_alike(first, part)
             present, absent = present + part.present, absent + part.absent
-            per_clip.append((part.shown, part.output, part.completeness_error))
-        shown, output, error = zip(*per_clip, strict=True)
-        return replace(
-            first,
-            present=present,
-            absent=absent,
-            shown=np.concatenate(shown),
-            output=np.concatenate(output),
-            completeness_error=np.concatenate(error),
-        )
+            per_clip.append(part._per_clip())
+        joined: dict[str, Any] = {
+            name: np.concatenate([arrays[name] for arrays in per_clip]) for name in _PER_CLIP
+        }
+        return replace(first, present=present, absent=absent, **joined)
+
+    def _per_clip(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name) for name in _PER_CLIP}
 
     def __add__(self, other: DatasetExplanation) -> DatasetExplanation:
         return DatasetExplanation.combine([self, other])
@@ -332,8 +342,7 @@ class DatasetExplanation:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
-            name: getattr(self, name)
-            for name in ("shown", "output", "completeness_error", "baselines", "baseline_output")
+            name: getattr(self, name) for name in (*_PER_CLIP, "baselines", "baseline_output")
         }
         for name, group in (("present", self.present), ("absent", self.absent)):
             for part in _PARTS:

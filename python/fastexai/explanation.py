@@ -149,6 +149,7 @@ def _explain(
         output=ig.model.value(inputs).numpy(),
         baseline_output=ig.model.value(starts).numpy(),
         completeness_error=attribution.completeness_error.numpy(),
+        nodes=attribution.nodes.numpy(),
         tol=tol if n_steps is None else None,
         n_steps=n_steps,
         shown=shown,

@@ -24,6 +24,7 @@ from fastexai.report.prose import (
     control_note,
     provenance,
     sentence,
+    stability,
     tables,
 )
 
@@ -121,6 +122,7 @@ def _section(index: int, finding: Finding) -> str:
             note=control_note(finding.best),
             best=finding.best.landmarks,
             confusion=confusion(finding),
+            stability=stability(finding),
         )
     if finding.explanation is not None:
         figures = _fill(

@@ -140,8 +140,9 @@
       const value = state.measure === "signed"
         ? `signed attribution ${signed(values[i])} logits`
         : `${words[state.measure]} ${percent(values[i])}`;
-      return `<b>${name}</b> (${i})<br>${data.regions[data.region[i]]}<br>${value}${
-        kept.has(i) ? "<br>kept" : ""}`;
+      const [rank, low, high] = emotion.explanation.ranks[i];
+      return `<b>${name}</b> (${i})<br>${data.regions[data.region[i]]}<br>${value}<br>rank ${rank} (${
+        low} to ${high})${kept.has(i) ? "<br>kept" : ""}`;
     });
   }
 
@@ -290,6 +291,21 @@
     }), config);
   }
 
+  function drawNodes(element, emotion) {
+    const { edges, counts } = emotion.explanation.nodes;
+    const bars = {
+      type: "bar", y: counts, x: counts.map((_, i) => (edges[i] + edges[i + 1] - 1) / 2),
+      width: counts.map((_, i) => edges[i + 1] - edges[i]), marker: { color: theme.accent },
+      customdata: counts.map((_, i) => edges[i + 1] - edges[i] > 1
+        ? `${edges[i]} to ${edges[i + 1] - 1}` : `${edges[i]}`),
+      hovertemplate: "%{y} clips: %{customdata} nodes<extra></extra>",
+    };
+    Plotly.react(element, [bars], layout({
+      bargap: 0, xaxis: axis({ title: { text: "nodes" } }),
+      yaxis: axis({ title: { text: "clips" }, rangemode: "tozero" }),
+    }), config);
+  }
+
   function drawScores(element, emotion) {
     const rows = emotion.scores;
     const line = (key, name, style) => ({
@@ -373,6 +389,7 @@
       drawBars(plot("units"), emotion, state, "units");
       drawHeat(plot("heat"), emotion, state);
       drawErrors(plot("errors"), emotion);
+      drawNodes(plot("nodes"), emotion);
     }
     if (emotion.scores.length) {
       drawScores(plot("scores"), emotion);

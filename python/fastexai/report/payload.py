@@ -78,6 +78,8 @@ def _explanation(explanation: DatasetExplanation | None) -> dict[str, Any] | Non
             explanation.contrast.sum(-1), explanation.contrast.sum((0, 2)), played, np.int8
         ),
         "histogram": _histogram(explanation.completeness_error),
+        "nodes": _counts(explanation.nodes),
+        "ranks": _ranks(explanation),
     }
 
 
@@ -133,6 +135,23 @@ def _histogram(errors: NDArray[np.float64]) -> dict[str, Any]:
     span = max(float(np.ptp(logs)), 0.1)
     counts, edges = np.histogram(logs, _HISTOGRAM_BINS, (logs.min(), logs.min() + span))
     return {"edges": _numbers(edges, digits=5), "counts": counts.tolist()}
+
+
+def _counts(nodes: NDArray[np.int64]) -> dict[str, Any]:
+    """Count clips by the nodes that they took, in at most as many bins as the other histogram."""
+    low, high = int(nodes.min()), int(nodes.max())
+    width = max(1, -(-(high - low + 1) // _HISTOGRAM_BINS))
+    edges = np.arange(low, high + width + 1, width)
+    return {"edges": edges.tolist(), "counts": np.histogram(nodes, edges)[0].tolist()}
+
+
+def _ranks(explanation: DatasetExplanation) -> list[list[int]]:
+    """Rank, and the ends of its 95 % interval, of every landmark."""
+    table = explanation.ranking_interval().sort_values("landmark")
+    ranks: list[list[int]] = (
+        table[["rank", "rank_low", "rank_high"]].astype(int).to_numpy().tolist()
+    )
+    return ranks
 
 
 def _quantized(values: ArrayLike, dtype: type) -> dict[str, Any]:

@@ -75,6 +75,20 @@ def control_note(best: Score) -> str:
     )
 
 
+def stability(finding: Finding) -> str:
+    """Say whether folds agree on what to keep."""
+    assert finding.path is not None
+    table = finding.path.table.set_index("landmarks")
+    index = float(table["kuncheva_index"].get(finding.path.best, math.nan))
+    if not math.isfinite(index):
+        return ""
+    return (
+        f"Folds agree on the landmarks to keep with Kuncheva\u2019s index {index:.2f} (1: always the same, "
+        f"0: by chance), and on the ranking of all with Spearman\u2019s correlation "
+        f"{finding.path.rank_correlation:.2f}."
+    )
+
+
 def confusion(finding: Finding) -> str:
     """Count right and wrong answers in words."""
     positive, logits = finding.answers()
