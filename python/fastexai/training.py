@@ -236,7 +236,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         >>> clips = fx.datasets.simulate_expressions(80, emotions=["happiness"], frames=5, difficulty=0)
         >>> clf = fx.EmotionClassifier("happiness", "randomized_bilstm", hidden=8).fit(clips)
         >>> clf.keep(fx.mesh.region_landmarks("lips")).network_.projection.in_features
-        120
+        240
         """
         check_is_fitted(self)
         kept = np.unique(np.asarray(landmarks, dtype=np.int64))

@@ -301,7 +301,9 @@
       hovertemplate: "%{y} clips: %{customdata} nodes<extra></extra>",
     };
     Plotly.react(element, [bars], layout({
-      bargap: 0, xaxis: axis({ title: { text: "nodes" } }),
+      bargap: 0,
+      xaxis: axis({ range: [Math.max(0, edges[0] - 10), edges.at(-1) + 9], tickformat: "d", nticks: 8,
+                    title: { text: "nodes" } }),
       yaxis: axis({ title: { text: "clips" }, rangemode: "tozero" }),
     }), config);
   }
