@@ -389,6 +389,16 @@ def test_options_are_checked(option, message, few_clips):
         prune(small(), few_clips, (4,), **option)
 
 
+@pytest.mark.parametrize("option", ["keep_regions", "exclude_regions"])
+def test_an_unknown_region_is_named_before_any_fit(option, few_clips):
+    fits = []
+    with pytest.raises(ValueError, match="^region: expected one of forehead, .*; got 'beard'"):
+        prune(
+            small(), few_clips, (4,), **{option: ["beard"]}, progress=lambda *fit: fits.append(fit)
+        )
+    assert fits == []
+
+
 def test_one_class_is_refused(few_clips):
     alone = few_clips[few_clips.labels == "neutral"]
     with pytest.raises(ValueError, match="^folds: .* number of clips of the rarer class, 0, got 5"):

@@ -113,6 +113,8 @@ def prune(
     }
     design = _Design(folds, repeats, inner_folds, random_subsets, anchor, seed)
     _check(sizes, clips.X.shape[2], design)
+    for region in (*keep_regions, *exclude_regions):
+        mesh.region_landmarks(region)  # raises for an unknown one, before the long work begins
     return _Procedure(clf, clips, tuple(sizes), search, design, progress).run()
 
 
