@@ -77,6 +77,16 @@ def test_a_smaller_one_is_exported_and_loaded(architecture, few_clips, tmp_path)
     np.testing.assert_allclose(values.sum((1, 2, 3)), difference, rtol=5e-3, atol=1e-4)
 
 
+def test_keeping_does_not_make_the_body_smaller(few_clips, tmp_path):
+    clf = fitted(few_clips, hidden=None)
+    smaller = clf.keep(KEPT)
+    assert smaller.network_.hidden == clf.network_.hidden == 128
+    smaller.export(tmp_path / "smaller.pt")
+    loaded = EmotionClassifier.load(tmp_path / "smaller.pt")
+    assert loaded.network_.hidden == 128
+    assert fitted(few_clips, hidden=None, kept=KEPT).network_.hidden < 128
+
+
 def test_fitting_goes_on_from_the_smaller_one(few_clips):
     smaller = fitted(few_clips, "bilstm").keep(KEPT)
     before = smaller.decision_function(few_clips)

@@ -65,6 +65,22 @@ def test_only_kept_landmarks_and_only_movement_count(architecture, features, som
     assert ((network(moved) - logits).abs() > 1e-4).all()
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kept", "units"),
+    [
+        ("randomized_bilstm", 468, 128),
+        ("randomized_bilstm", 32, 48),
+        ("randomized_bilstm", 1, 16),
+        ("randomized_conv", 32, 112),
+        ("bilstm", 32, 64),
+    ],
+)
+def test_few_landmarks_need_few_random_units(architecture, kept, units):
+    network = build(architecture, landmarks=468, kept=list(range(kept)), hidden=None)
+    assert network.hidden == units
+    assert build(architecture, landmarks=468, kept=list(range(kept)), hidden=7).hidden == 7
+
+
 def test_velocities_are_differences_between_frames(some):
     network = fitted("randomized_conv", some, features="both")
     positions, velocities = network._motion(some).chunk(2, dim=2)

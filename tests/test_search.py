@@ -85,6 +85,12 @@ def class_means(values, labels):
     return values[labels].mean(0), values[~labels].mean(0)
 
 
+def effect(present, absent):
+    """Difference of means in standard deviations within, over the coordinates; (N, L, 3) each."""
+    inner = np.concatenate([present - present.mean(0), absent - absent.mean(0)])
+    return np.sqrt((((present.mean(0) - absent.mean(0)) / inner.std(0)) ** 2).sum(1))
+
+
 def slow_relevance(network, X, labels, kept, baselines):
     present, absent = class_means(attributions(network, X, kept, baselines), labels)
     return np.abs(present - absent).sum(1)
@@ -305,10 +311,31 @@ def test_many_landmarks_are_chosen_by_their_effect(face):
     network, X, labels, baselines = face
     found = search(*face, sizes=(100,), strategy="redundancy")
     values = attributions(network, X, np.arange(468), baselines)
-    present, absent = class_means(values, labels)
-    spread = (values - np.where(labels[:, None, None], present, absent)).std(0)
-    effect = np.sqrt((((present - absent) / spread) ** 2).sum(1))
-    assert set(found.kept[100]) == set(np.argsort(-effect, kind="stable")[:100])
+    expected = np.argsort(-effect(values[labels], values[~labels]), kind="stable")[:100]
+    assert set(found.kept[100]) == set(expected)
+
+
+def test_effects_are_measured_against_neutral_clips(face):
+    network, X, labels, baselines = face
+    neutral = ~labels & (np.arange(len(X)) % 3 > 0)
+    found = search(*face, sizes=(100,), neutral=neutral | labels)
+    values = attributions(network, X, np.arange(468), baselines)
+    expected = np.argsort(-effect(values[labels], values[neutral]), kind="stable")[:100]
+    assert set(found.kept[100]) == set(expected)
+
+
+def test_a_clip_set_knows_its_neutral_clips(randomized, clips):
+    labels = clips.labels == "happiness"
+    neutral = ~labels & (np.arange(len(clips)) % 3 > 0)
+    words = np.where(labels, "happiness", np.where(neutral, "neutral", "talking"))
+    named = fx.ClipSet(clips.X, words, clips.subjects, clips.ids)
+    baselines = randomized.prototypes_
+    found = search(randomized.network_, named, labels, baselines, sizes=(100,))
+    for told, is_same in ((neutral, True), (~labels, False)):
+        by_hand = search(
+            randomized.network_, clips.X, labels, baselines, sizes=(100,), neutral=told
+        )
+        assert (set(by_hand.kept[100]) == set(found.kept[100])) == is_same
 
 
 def test_validation_clips_are_scored_and_the_others_attributed(small):
@@ -354,10 +381,14 @@ def test_ctrl_c_stops_within_a_second(face):
         started.append(time.monotonic())
         signal.raise_signal(signal.SIGINT)
 
-    timer = threading.Timer(0.5, interrupt)
-    timer.start()
+    timer = threading.Timer(0.2, interrupt)
+
+    def begin(done, total):  # not before: PyTorch's compiler turns Ctrl-C into an error of its own
+        if not timer.is_alive() and not started:
+            timer.start()
+
     with pytest.raises(KeyboardInterrupt):
-        search(*face, sizes=(8,), strategy="beam", candidates=400, beam_width=8)
+        search(*face, sizes=(8,), strategy="beam", candidates=400, beam_width=8, progress=begin)
     assert time.monotonic() - started[0] < 1
 
 
@@ -422,6 +453,7 @@ def test_landmarks_keep_their_distance(face, strategy):
         ({"min_spacing": -1.0}, "clips: expected 468 landmarks for symmetric"),
         ({"symmetric": True}, "clips: expected 468 landmarks for symmetric, .*, got 24"),
         ({"validation": np.ones(3, bool)}, r"validation: expected \(50,\), got \[3\]"),
+        ({"neutral": np.ones(3, bool)}, r"neutral: expected \(50,\), got \[3\]"),
     ],
 )
 def test_bad_options_are_named(small, options, message):
@@ -435,7 +467,7 @@ def test_bad_data_is_named(small):
     broken[3, 0, 0, 0] = np.nan
     for arrays, message in [
         ((X[0], labels, baselines), r"clips: expected \(N, T, L, 3\) with N >= 1"),
-        ((X, labels[:5], baselines), r"labels: expected \(50,\), got \[5\]"),
+        ((X, labels[:5], baselines), r"labels: expected \(50,\), got \(5,\)"),
         (
             (X, labels | True, baselines),
             "labels: expected both classes among the clips to attribute",

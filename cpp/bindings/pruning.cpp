@@ -25,35 +25,36 @@ void bind_pruning(py::module_& m) {
       .def_readonly("roc_auc", &Score::roc_auc)
       .def_readonly("log_loss", &Score::log_loss);
 
-  m.def(
-      "search_landmarks",
-      torch::wrap_pybind_function(
-          [](const std::shared_ptr<PathPlan>& plan, const at::Tensor& clips,
-             const at::Tensor& labels, const at::Tensor& validation, const at::Tensor& baselines,
-             std::vector<int64_t> sizes, const std::string& strategy, const std::string& objective,
-             const at::Tensor& groups, const at::Tensor& fixed, const at::Tensor& excluded,
-             const at::Tensor& positions, double min_spacing, int64_t candidates,
-             int64_t beam_width, double redundancy, int64_t nodes, const py::object& progress) {
-            const Constraints constraints{groups, fixed, excluded, positions, min_spacing};
-            const SearchOptions options{std::move(sizes),
-                                        strategy_named(strategy),
-                                        objective_named(objective),
-                                        constraints,
-                                        candidates,
-                                        beam_width,
-                                        redundancy,
-                                        nodes,
-                                        under_gil(progress),
-                                        interruptible()};
-            const py::gil_scoped_release no_gil;
-            auto path = search_landmarks(plan, {clips, labels, validation, baselines}, options);
-            return std::tuple(path.kept, path.scores, path.relevance, path.description);
-          }),
-      py::arg("plan"), py::arg("clips"), py::arg("labels"), py::kw_only(), py::arg("validation"),
-      py::arg("baselines"), py::arg("sizes"), py::arg("strategy"), py::arg("objective"),
-      py::arg("groups"), py::arg("fixed"), py::arg("excluded"), py::arg("positions"),
-      py::arg("min_spacing"), py::arg("candidates"), py::arg("beam_width"), py::arg("redundancy"),
-      py::arg("nodes"), py::arg("progress") = py::none());
+  m.def("search_landmarks",
+        torch::wrap_pybind_function(
+            [](const std::shared_ptr<PathPlan>& plan, const at::Tensor& clips,
+               const at::Tensor& labels, const at::Tensor& validation, const at::Tensor& neutral,
+               const at::Tensor& baselines, std::vector<int64_t> sizes, const std::string& strategy,
+               const std::string& objective, const at::Tensor& groups, const at::Tensor& fixed,
+               const at::Tensor& excluded, const at::Tensor& positions, double min_spacing,
+               int64_t candidates, int64_t beam_width, double redundancy, int64_t nodes,
+               const py::object& progress) {
+              const Constraints constraints{groups, fixed, excluded, positions, min_spacing};
+              const SearchOptions options{std::move(sizes),
+                                          strategy_named(strategy),
+                                          objective_named(objective),
+                                          constraints,
+                                          candidates,
+                                          beam_width,
+                                          redundancy,
+                                          nodes,
+                                          under_gil(progress),
+                                          interruptible()};
+              const py::gil_scoped_release no_gil;
+              auto path =
+                  search_landmarks(plan, {clips, labels, validation, neutral, baselines}, options);
+              return std::tuple(path.kept, path.scores, path.relevance, path.description);
+            }),
+        py::arg("plan"), py::arg("clips"), py::arg("labels"), py::kw_only(), py::arg("validation"),
+        py::arg("neutral"), py::arg("baselines"), py::arg("sizes"), py::arg("strategy"),
+        py::arg("objective"), py::arg("groups"), py::arg("fixed"), py::arg("excluded"),
+        py::arg("positions"), py::arg("min_spacing"), py::arg("candidates"), py::arg("beam_width"),
+        py::arg("redundancy"), py::arg("nodes"), py::arg("progress") = py::none());
 }
 
 }  // namespace fastexai

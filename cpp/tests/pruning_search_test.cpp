@@ -39,7 +39,8 @@ Constraints free_landmarks() {
 LabelledClips labelled_clips() {
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
   const auto clips = at::randn({40, 5, kLandmarks, 3}, generator, at::kDouble);
-  return {clips, ReadsTwoLandmarks().value(clips) > 0, at::zeros({40}, at::kBool),
+  const auto nobody = at::zeros({40}, at::kBool);
+  return {clips, ReadsTwoLandmarks().value(clips) > 0, nobody, nobody,
           at::zeros({2, 5, kLandmarks, 3}, at::kDouble)};
 }
 

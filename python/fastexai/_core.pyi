@@ -90,6 +90,7 @@ def search_landmarks(
     labels: Tensor,
     *,
     validation: Tensor,
+    neutral: Tensor,
     baselines: Tensor,
     sizes: Sequence[int],
     strategy: str,

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastexai.landmarks import ClipSet
 
-__all__ = ["check_clips", "clips_and_labels"]
+__all__ = ["check_clips", "clips_and_labels", "neutral_clips"]
+
+_FEW = 5  # neutral clips: too few to stand for a face at rest
 
 
 def check_clips(X: ArrayLike) -> NDArray[np.float32]:
@@ -51,3 +53,14 @@ def clips_and_labels(
     if people is not None and people.shape != labels.shape:
         raise ValueError(f"groups: expected {labels.shape}, got {people.shape}")
     return clips, labels, people
+
+
+def neutral_clips(clips: ArrayLike | ClipSet, positive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which clips show a face at rest, shape (N,): those labelled neutral, where five are.
+
+    All False where nobody knows, or where too few do. Clips that show the emotion are not among them.
+    """
+    if not isinstance(clips, ClipSet):
+        return np.zeros_like(positive)
+    neutral: NDArray[np.bool_] = (clips.labels == "neutral") & ~positive
+    return neutral if neutral.sum() >= _FEW else np.zeros_like(positive)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fastexai import _core, mesh
+from fastexai.clip_input import neutral_clips
 from fastexai.landmarks import ClipSet
 from fastexai.model_loading import Model, load_model
 
@@ -63,6 +64,7 @@ def search_landmarks(
     strategy: Strategy = "redundancy",
     objective: Objective = "roc_auc",
     validation: ArrayLike | None = None,
+    neutral: ArrayLike | None = None,
     symmetric: bool = False,
     keep_regions: Sequence[str] = (),
     exclude_regions: Sequence[str] = (),
@@ -97,15 +99,20 @@ def search_landmarks(
         Which landmarks go first. "relevance" ranks all once (`DatasetExplanation.relevance`) and
         drops the last. The others attribute again at every size, to the landmarks that are left.
         "recursive" drops the least relevant of those. "redundancy" down to 64 landmarks drops those
-        with the least effect: the difference of the classes' mean attributions in standard
-        deviations within them. Fewer landmarks are chosen by relevance, lowered by what better
-        landmarks tell already: neighbours on a face move together. "greedy" and "beam" remove one landmark at a time, the one of the least
-        relevant ``candidates`` without which the masked model scores best.
+        with the least effect: the difference in mean attribution from neutral clips, in standard
+        deviations within both. Fewer landmarks are chosen by relevance, lowered by what better
+        landmarks tell already: neighbours on a face move together. "greedy" and "beam" remove one
+        landmark at a time, the one of the least relevant ``candidates`` without which the masked
+        model scores best.
     objective : {"roc_auc", "balanced_accuracy", "log_loss"}
         What scores best. Holding landmarks still shifts all logits alike, which fitting again undoes:
         "roc_auc" alone does not see that shift. In "log_loss" each class counts one half.
     validation : array_like of bool, shape (N,), optional
         Clips on which masked models are scored; the others are attributed. By default both are all.
+    neutral : array_like of bool, shape (N,), optional
+        Clips of faces at rest, for "redundancy": what other emotions move has no effect beside them.
+        By default those of a `ClipSet` that are labelled neutral, if there are five; else all clips
+        without the emotion.
     symmetric : bool
         Keep or remove mirror pairs together.
     keep_regions, exclude_regions : sequence of str
@@ -149,11 +156,15 @@ def search_landmarks(
     plan = _core.plan_paths(load_model(model), inputs[:1])
     if plan.description.startswith("whole model"):
         warnings.warn(f"model: masked forwards run the {plan.description}", stacklevel=2)
+    positive = np.array(labels, dtype=np.bool_)
+    if positive.shape != X.shape[:1]:
+        raise ValueError(f"labels: expected {X.shape[:1]}, got {positive.shape}")
     kept, scores, relevance, description = _core.search_landmarks(
         plan,
         inputs,
-        _mask(labels),
+        torch.from_numpy(positive),
         validation=_mask(np.zeros(len(X)) if validation is None else validation),
+        neutral=_mask(neutral_clips(clips, positive) if neutral is None else neutral),
         baselines=torch.from_numpy(np.ascontiguousarray(baselines, dtype=X.dtype)),
         sizes=list(sizes),
         strategy=strategy,

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastexai.augmentation import Augmentation
 from fastexai.calibration import CALIBRATIONS, Calibration, best_threshold, fit_calibration
-from fastexai.clip_input import check_clips, clips_and_labels
+from fastexai.clip_input import check_clips, clips_and_labels, neutral_clips
 from fastexai.descent import Descent, check_device
 from fastexai.export import ModelMetadata, read_model, write_model
 from fastexai.folds import subject_folds
@@ -56,7 +56,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     kept : sequence of int, optional
         The landmarks to read; all by default.
     hidden : int, optional
-        Units, per direction where there are two; by default the architecture's.
+        Units, per direction where there are two; by default the architecture's. Those of randomised
+        ones shrink with the cube root of the share of landmarks that are read (128 for 468 become
+        48 for 32), so that few landmarks make a fast network.
     features : {"positions", "velocities", "both"}
         What the network reads: where landmarks are relative to the clip's mean face, how they move
         from frame to frame, or both.
@@ -208,9 +210,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         held_out = self._fit_network(kind, joined, positive, groups)
         self.network_.cpu().eval().requires_grad_(False)
         self._decide(clips, positive, groups, held_out)
-        resting = X.labels == "neutral" if isinstance(X, ClipSet) else np.zeros_like(positive)
-        resting = resting & ~positive
-        candidates = clips[resting if resting.sum() >= _PROTOTYPES else ~positive]
+        neutral = neutral_clips(X, positive)
+        candidates = clips[neutral if neutral.any() else ~positive]
         self.prototypes_ = prototypes(candidates, k=min(_PROTOTYPES, len(candidates)))
         return self
 
@@ -246,7 +247,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 f"landmarks: expected some of the {len(self.network_.kept)} that are read, "
                 f"got {unread.tolist() or 'none'}"
             )
-        smaller: EmotionClassifier = clone(self).set_params(kept=kept.tolist(), warm_start=True)
+        smaller: EmotionClassifier = clone(self).set_params(
+            kept=kept.tolist(), hidden=self.network_.hidden, warm_start=True
+        )
         for name in vars(self):
             if name.endswith("_"):
                 setattr(smaller, name, getattr(self, name))

@@ -4,7 +4,6 @@
 #include <ATen/Dispatch.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 
@@ -88,6 +87,25 @@ class Attributor {
   at::Tensor nodes_, weights_;
 };
 
+/// The mean of some clips' attributions to one coordinate, and the squared distances from it,
+/// summed.
+struct Spread {
+  double mean = 0, squares = 0;
+};
+
+Spread spread_of(const at::TensorAccessor<double, 3>& values, const at::Tensor& clips,
+                 int64_t landmark, int64_t coordinate) {
+  const auto index = clips.accessor<int64_t, 1>();
+  Spread spread;
+  for (int64_t i = 0; i < index.size(0); ++i)
+    spread.mean += values[index[i]][landmark][coordinate] / static_cast<double>(index.size(0));
+  for (int64_t i = 0; i < index.size(0); ++i) {
+    const double rest = values[index[i]][landmark][coordinate] - spread.mean;
+    spread.squares += rest * rest;
+  }
+  return spread;
+}
+
 }  // namespace
 
 at::Tensor attribute_landmarks(const LandmarkPrefix& prefix, const at::Tensor& clips,
@@ -108,25 +126,23 @@ at::Tensor attribute_landmarks(const LandmarkPrefix& prefix, const at::Tensor& c
   return result;
 }
 
-Evidence weigh_evidence(const at::Tensor& attributions, const at::Tensor& labels) {
+Evidence weigh_evidence(const at::Tensor& attributions, const at::Tensor& labels,
+                        const at::Tensor& neutral) {
   const auto values = attributions.accessor<double, 3>();
-  const auto shown = labels.accessor<bool, 1>();
-  const int64_t clips = values.size(0), landmarks = values.size(1);
-  std::array<double, 2> counts{};
-  for (int64_t i = 0; i < clips; ++i) ++counts[shown[i]];
+  const auto others = labels.logical_not(), resting = others.logical_and(neutral);
+  const auto shown = labels.nonzero().flatten(), rest = others.nonzero().flatten();
+  const auto calm = resting.any().item<bool>() ? resting.nonzero().flatten() : rest;
+  const int64_t landmarks = values.size(1);
   Evidence evidence{std::vector<double>(landmarks, 0), std::vector<double>(landmarks, 0)};
   for (int64_t l = 0; l < landmarks; ++l) {
     double squares = 0;
     for (int64_t c = 0; c < 3; ++c) {
-      std::array<double, 2> means{};
-      for (int64_t i = 0; i < clips; ++i) means[shown[i]] += values[i][l][c] / counts[shown[i]];
-      double variance = 0;
-      for (int64_t i = 0; i < clips; ++i) {
-        const double rest = values[i][l][c] - means[shown[i]];
-        variance += rest * rest / static_cast<double>(clips);
-      }
-      const double contrast = means[1] - means[0];
-      evidence.relevance[l] += std::abs(contrast);
+      const auto own = spread_of(values, shown, l, c);
+      evidence.relevance[l] += std::abs(own.mean - spread_of(values, rest, l, c).mean);
+      const auto before = spread_of(values, calm, l, c);
+      const double clips = static_cast<double>(shown.size(0) + calm.size(0));
+      const double variance = (own.squares + before.squares) / clips;
+      const double contrast = own.mean - before.mean;
       if (variance > 0) squares += contrast * contrast / variance;
     }
     evidence.effect[l] = std::sqrt(squares);

@@ -25,12 +25,15 @@ at::Tensor attribute_landmarks(const LandmarkPrefix& prefix, const at::Tensor& c
 struct Evidence {
   /// The classes' mean attributions differ by this; absolute values of the coordinates added.
   std::vector<double> relevance;
-  /// The same difference in standard deviations within the classes; root of the sum of squares.
+  /// The difference from neutral clips in standard deviations within both; root of the sum of
+  /// squares.
   std::vector<double> effect;
 };
 
 ///   attributions  (N, M, 3) float64
 ///   labels        (N,) bool
-Evidence weigh_evidence(const at::Tensor& attributions, const at::Tensor& labels);
+///   neutral       (N,) bool, labels aside; all false: all other clips stand for them
+Evidence weigh_evidence(const at::Tensor& attributions, const at::Tensor& labels,
+                        const at::Tensor& neutral);
 
 }  // namespace fastexai

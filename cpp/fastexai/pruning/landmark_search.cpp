@@ -43,6 +43,7 @@ void check_data(const LabelledClips& data) {
                    data.clips.scalar_type(), " like clips, got ", data.baselines.scalar_type());
   check_mask(data.labels, data.clips.size(0), "labels");
   check_mask(data.validation, data.clips.size(0), "validation");
+  check_mask(data.neutral, data.clips.size(0), "neutral");
   check_finite(data.clips, "clips");
   check_finite(data.baselines, "baselines");
 }
@@ -95,14 +96,15 @@ void check_options(const SearchOptions& options) {
 
 /// The clips of one purpose.
 struct Share {
-  at::Tensor clips, labels;
+  at::Tensor clips, labels, neutral;
 };
 
 Share share(const LabelledClips& data, const at::Tensor& mask, const char* where) {
   const auto index = mask.nonzero().flatten();
   const auto labels = data.labels.index_select(0, index);
   check_classes(labels, where);
-  return {mask.all().item<bool>() ? data.clips : data.clips.index_select(0, index), labels};
+  return {mask.all().item<bool>() ? data.clips : data.clips.index_select(0, index), labels,
+          data.neutral.index_select(0, index)};
 }
 
 class LandmarkSearch {
@@ -164,7 +166,7 @@ class LandmarkSearch {
     attributions_ = attribute_landmarks(prefix_, attributed_.clips, baselines_, landmarks, rule_,
                                         options_.checkpoint);
     check_finite(attributions_, "model output or gradient");
-    evidence_ = weigh_evidence(attributions_, attributed_.labels);
+    evidence_ = weigh_evidence(attributions_, attributed_.labels, attributed_.neutral);
     relevance_ = at::zeros({baselines_.size(2)}, at::kDouble);
     relevance_.index_copy_(0, landmarks, at::tensor(evidence_.relevance, at::kDouble));
   }

@@ -16,8 +16,9 @@ namespace fastexai {
 
 /// Note [Redundancy]: neighbours on a face move together, so the most relevant landmarks tell the
 /// same. While many stay, that cannot be helped, and random subsets do nearly as well: what counts
-/// is which landmarks tell anything reliably, and those go first whose effect is least. The last 64
-/// are worth their relevance, less what better ones tell already.
+/// is which landmarks the emotion moves reliably, compared with neutral faces, and those go first
+/// whose effect is least. (Compared with other emotions, landmarks count that only those move.) The
+/// last 64 are worth their relevance, less what better ones tell already.
 ///
 /// Which landmarks go first. All but kRelevance attribute again at every size, to the landmarks
 /// that are left.
@@ -52,6 +53,8 @@ struct LabelledClips {
   at::Tensor labels;      // (N,) bool
   at::Tensor validation;  // (N,) bool: subsets are scored on these and attributed on the others;
                           // all false: on all clips both
+  at::Tensor neutral;     // (N,) bool: effects are measured against these; all false: against all
+                          // clips without the label
   at::Tensor baselines;   // (K, T, L, 3), same dtype as clips
 };
 

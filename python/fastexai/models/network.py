@@ -42,6 +42,8 @@ class ClipNetwork(nn.Module):
     ----------
     held : Tensor, shape (1 or T, projection.out_features)
         What landmarks that are no longer read add to the projection (`keep`); zeros at first.
+    hidden : int
+        Units of the body, per direction where it has two.
     random_parameters : int
         How many of the parameters were drawn and are never trained.
     """
@@ -61,6 +63,7 @@ class ClipNetwork(nn.Module):
         self.landmarks = landmarks
         self.has_positions = features != "velocities"
         self.has_velocities = features != "positions"
+        self.hidden = 0
         self.random_parameters = 0
         self.kept: Tensor
         self.register_buffer("kept", kept)
