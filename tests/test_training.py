@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import (
 import fastexai as fx
 from fastexai import descent, training
 from fastexai.calibration import Calibration, best_threshold, fit_calibration
+from fastexai.clip_input import check_clips
 from fastexai.folds import subject_folds
 from fastexai.models import ARCHITECTURES, ClipNetwork, build_network
 from fastexai.readout import fit_logistic, fit_ridge
@@ -458,6 +459,12 @@ def test_early_stopping_looks_at_strangers(few_clips, monkeypatch):
 
 
 # --- What a network reads --------------------------------------------------------------------------------
+
+
+def test_huge_numbers_are_finite():
+    """Their squares are not."""
+    huge = np.full((2, 1, 1, 3), 1e30, np.float32)
+    np.testing.assert_array_equal(check_clips(huge), huge)
 
 
 @architectures

@@ -85,9 +85,8 @@ def fit_ridge(
     curve = LogisticRegression(C=1e6).fit(answers[best][:, None], positive, sample_weight=weight)
     slope = max(float(curve.coef_[0, 0]), _LEAST_SLOPE)
     scaled = slope * coefficients[best] / spread
-    mean = weight @ target / weight.sum() - coefficients[best] @ (weight @ standardised) / len(
-        weight
-    )
+    middle = np.average(standardised, axis=0, weights=weight)
+    mean = np.average(target, weights=weight) - coefficients[best] @ middle
     bias = float(curve.intercept_[0] + slope * mean - scaled @ center)
     return LinearReadout(scaled, bias, slope * answers[best, :n] + curve.intercept_[0])
 
@@ -188,18 +187,16 @@ def leave_groups_out(
     goal = root * (aim - count @ aim / count.sum())
     left, strengths = _left_singular(rows)
     intercept, along = root / count.sum().sqrt(), left.T @ goal
-    blocks = [torch.from_numpy(block) for block in _blocks(groups)]
-    answers, shares = aim.repeat(len(penalties), 1), []
-    for answer, penalty in zip(answers, penalties, strict=True):
-        fitted = strengths / (strengths + penalty)
-        residual = goal - left @ (fitted * along)
-        for block in blocks:
-            own, free = left[block], intercept[block]
-            hat = (own * fitted) @ own.mT + free[:, :, None] * free[:, None, :]
-            eye = torch.eye(block.shape[1], dtype=hat.dtype)
-            answer[block] -= torch.linalg.solve(eye - hat, residual[block]) / root[block]
-        shares.append(along / (strengths + penalty))
-    coefficients = rows.T @ (left @ torch.stack(shares, dim=1))
+    shrinkage = 1 / (strengths + torch.from_numpy(penalties)[:, None])
+    residuals = goal - (strengths * shrinkage * along) @ left.T
+    answers = aim.repeat(len(penalties), 1)
+    for block in map(torch.from_numpy, _blocks(groups)):
+        own, free = left[block], intercept[block]
+        unpenalised = torch.eye(block.shape[1]) - free[:, :, None] * free[:, None, :]
+        for answer, residual, fitted in zip(answers, residuals, strengths * shrinkage, strict=True):
+            out = unpenalised - (own * fitted) @ own.mT
+            answer[block] -= torch.linalg.solve(out, residual[block]) / root[block]
+    coefficients = rows.T @ (left @ (shrinkage * along).T)
     return answers.numpy(), coefficients.T.numpy()
 
 
