@@ -63,7 +63,7 @@ _RECIPES = {
     "gru": _Recipe(bidirectional_gru, 64),
     "tcn": _Recipe(DilatedConvolutions, 64),
     "conv_bilstm": _Recipe(ConvolutionThenLSTM, 32),
-    "randomized_bilstm": _Recipe(bidirectional_lstm, 128, is_randomized=True),
+    "randomized_bilstm": _Recipe(bidirectional_lstm, 64, is_randomized=True),
     "randomized_conv": _Recipe(RandomConvolution, 256, is_randomized=True),
 }
 _SIMD = 16  # floats of an AVX-512 register: units between two multiples would save no time

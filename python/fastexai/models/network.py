@@ -15,9 +15,10 @@ __all__ = ["FEATURES", "ClipNetwork"]
 
 FEATURES: tuple[str, ...] = ("positions", "velocities", "both")
 
-_COMPONENTS = 32  # principal components that the body reads
-_MAX_GAIN = 4.0  # how much more than the leading principal component another may be amplified
-_FRAMES = 4096  # of training clips, evenly spread: enough to see what moves together
+_COMPONENTS = 48  # principal components that the body reads
+_MAX_GAIN = 2.0  # how much more than the leading principal component another may be amplified
+_CLIPS = 128  # of training, drawn at random: enough to see what moves together
+_FRAMES = 1024  # of these clips, evenly spread; fewer than twice as many
 _SEGMENTS = 2  # of a clip; the readout sees the mean over each
 
 
@@ -36,7 +37,7 @@ class ClipNetwork(nn.Module):
         What is projected: positions relative to the clip's mean face; their changes from frame to
         frame; or both. The latter two have one time step less than the clip.
     components : int, optional
-        Width of the projection, for each of the features; 32, or fewer for few landmarks.
+        Width of the projection, for each of the features; 48, or fewer for few landmarks.
 
     Attributes
     ----------
@@ -80,12 +81,13 @@ class ClipNetwork(nn.Module):
     def fit_projection(self, clips: Tensor) -> None:
         """Set the projection to the principal components of training clips, (N, T, L, 3).
 
-        Positions and velocities have components of their own.
+        Positions and velocities have components of their own. A sample of the clips is enough.
         """
         self.held.zero_()
         weight = self.projection.weight.zero_()
-        every = max(1, clips.shape[0] * clips.shape[1] // _FRAMES)
-        motion = self._motion(clips[::every]).flatten(0, 1)
+        chosen = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))[:_CLIPS]
+        motion = self._motion(clips[chosen]).flatten(0, 1)
+        motion = motion[:: max(1, len(motion) // _FRAMES)]
         streams = self.has_positions + self.has_velocities
         blocks = zip(weight.chunk(streams, 0), motion.chunk(streams, 1), strict=True)
         for k, (rows, stream) in enumerate(blocks):
