@@ -55,6 +55,19 @@ def test_it_tells_the_emotions_of_strangers_apart(ensemble, halves):
     assert ensemble.score(strangers) == balanced_accuracy_score(strangers.labels, answer)
 
 
+def test_frozen_layers_are_asked_once(halves, monkeypatch):
+    asked, ask = [], EmotionClassifier._frozen
+    monkeypatch.setattr(
+        EmotionClassifier,
+        "_frozen",
+        lambda clf, clips: asked.append(clf.emotion) or ask(clf, clips),
+    )
+    several = fx.EmotionEnsemble(estimator=small()).fit(halves[0])
+    assert asked == ["happiness"]
+    networks = [clf.network_ for clf in several.classifiers_]
+    assert len({network.readout.weight.data_ptr() for network in networks}) == 3
+
+
 def saying(*probabilities):
     """An ensemble whose classifiers say these, whatever the clip."""
 

@@ -75,7 +75,7 @@ class EmotionEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit(
         self, X: ArrayLike | ClipSet, y: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> EmotionEnsemble:
-        """Fit one classifier per emotion.
+        """Fit one classifier per emotion. Frozen layers, where there are some, are asked only once.
 
         Parameters
         ----------
@@ -98,10 +98,12 @@ class EmotionEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         if prototype is None:
             prototype = EmotionClassifier(architecture="randomized_bilstm", calibration="platt")
         self.classifiers_ = []
+        frozen = None
         for emotion in self.classes_.tolist():
             clf = clone(prototype).set_params(emotion=emotion)
             data = (X,) if isinstance(X, ClipSet) else (X, labels == emotion, groups)
-            self.classifiers_.append(clf.fit(*data))
+            frozen = clf.fit_sharing(*data, frozen=frozen)
+            self.classifiers_.append(clf)
         return self
 
     def predict_proba(self, X: ArrayLike | ClipSet) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,16 @@ _FORWARD_CLIPS = 256  # clips per forward pass: 256 x 20 x 1404 floats are 29 MB
 _FOLDS = (
     5  # in which a network trained by gradient descent is fitted again, where that is asked for
 )
+
+
+class Frozen(NamedTuple):
+    """A network that is to have its readout fitted, and what its frozen layers say.
+
+    It depends on the clips and on no label: classifiers of several emotions can share it.
+    """
+
+    network: Any
+    features: NDArray[np.float64]  #: ((1 + K) * N, P), of N clips and then of K altered copies
 
 
 class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -192,6 +202,31 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             holds NaN, there are not exactly two classes, or too few subjects for five folds where
             these are needed.
         """
+        self.fit_sharing(X, y, groups)
+        return self
+
+    def fit_sharing(
+        self,
+        X: ArrayLike | ClipSet,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        frozen: Frozen | None = None,
+    ) -> Frozen | None:
+        """Fit as `fit` does, and hand on what the fit to another emotion can start from.
+
+        Parameters
+        ----------
+        X, y, groups
+            See `fit`.
+        frozen : Frozen, optional
+            What this method has returned for the same clips and parameters, but another emotion.
+
+        Returns
+        -------
+        Frozen or None
+            None for networks that are trained as a whole.
+        """
         kind = self._check_parameters()
         clips, y, groups = clips_and_labels(X, y, groups, self.emotion)
         self.normalization_ = X.normalization if isinstance(X, ClipSet) else Normalization()
@@ -203,17 +238,22 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             )
         positive = y == self.classes_[1]
         self.frames_ = clips.shape[1]
-        joined = clips
-        if self.augmentation is not None:
-            joined = self.augmentation.join(clips, seed=self.seed)
-        self.network_ = self._beginning(joined)
-        held_out = self._fit_network(kind, joined, positive, groups)
+        descent = Descent(**{name: getattr(self, name) for name in Descent.__slots__})
+        held_out = None
+        if is_randomized(self.architecture):
+            frozen = frozen or self._frozen(self._joined(clips))
+            readout = _fit_readout(kind, frozen.features, positive, groups, descent)
+            self.network_ = _answering(frozen.network, readout)
+            held_out = readout.held_out
+        else:
+            joined = self._joined(clips)
+            self.network_ = descent.fit(self._beginning(joined), joined, positive, groups)
         self.network_.cpu().eval().requires_grad_(False)
         self._decide(clips, positive, groups, held_out)
         neutral = neutral_clips(X, positive)
         candidates = clips[neutral if neutral.any() else ~positive]
         self.prototypes_ = prototypes(candidates, k=min(_PROTOTYPES, len(candidates)))
-        return self
+        return frozen
 
     def keep(self, landmarks: ArrayLike) -> EmotionClassifier:
         """Return a smaller classifier that answers as this one with all other landmarks at rest.
@@ -380,24 +420,15 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             seed=self.seed,
         )
 
-    def _fit_network(
-        self,
-        kind: str,
-        clips: NDArray[np.float32],
-        positive: NDArray[np.bool_],
-        groups: NDArray[Any] | None,
-    ) -> NDArray[np.float64] | None:
-        """Fit to clips and copies; return held-out logits where the fit has some."""
-        descent = Descent(**{name: getattr(self, name) for name in Descent.__slots__})
-        if not is_randomized(self.architecture):
-            self.network_ = descent.fit(self.network_, clips, positive, groups)
-            return None
-        features = _in_batches(self.network_.to(self.device).features, clips, self.device)
-        readout = _fit_readout(kind, features.double().numpy(), positive, groups, descent)
-        with torch.no_grad():
-            self.network_.readout.weight.copy_(torch.from_numpy(readout.weight)[None])
-            self.network_.readout.bias.fill_(readout.bias)
-        return readout.held_out
+    def _joined(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the clips and their altered copies."""
+        if self.augmentation is None:
+            return clips
+        return self.augmentation.join(clips, seed=self.seed)
+
+    def _frozen(self, clips: NDArray[np.float32]) -> Frozen:
+        network = self._beginning(clips).to(self.device)
+        return Frozen(network, _in_batches(network.features, clips, self.device).double().numpy())
 
     def _decide(
         self,
@@ -433,6 +464,15 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             inner.fit(clips[training], positive[training], people)
             logits[test] = inner.decision_function(clips[test])
         return logits
+
+
+@torch.no_grad()
+def _answering(network: Any, readout: LinearReadout) -> Any:
+    """Return a copy of the network, on the CPU, with a fitted readout."""
+    answering = copy.deepcopy(network).cpu()
+    answering.readout.weight.copy_(torch.from_numpy(readout.weight)[None])
+    answering.readout.bias.fill_(readout.bias)
+    return answering
 
 
 def _fit_readout(
