@@ -227,7 +227,8 @@ def test_a_model_without_an_affine_step_gives_the_same_path(small, strategy):
     assert ours.plan.startswith("affine prefix")
     for a, b in zip(ours.kept.values(), theirs.kept.values(), strict=True):
         assert a.tolist() == b.tolist()
-    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)
+    # rtol: a log loss is not bounded, and grows as large as the logits, which are float32.
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-5, atol=1e-5)
 
 
 class Convolved(nn.Module):
