@@ -494,6 +494,20 @@ def test_networks_of_many_kinks_converge():
     assert found.converged.all()
 
 
+def test_every_feature_of_a_steep_network_is_within_the_tolerance_not_just_their_sum():
+    torch.manual_seed(0)
+    model = perceptron(nn.Tanh(), 60, 64).double().eval().requires_grad_(False)
+    model[1].weight.mul_(8)
+    inputs, baselines = torch.randn(100, 5, 4, 3).double(), torch.randn(1, 5, 4, 3).double()
+    found = fx.integrated_gradients(model, inputs, baselines, tol=1e-3)
+    exact = fx.integrated_gradients(model, inputs, baselines, n_steps=1000)
+    change = (model(inputs) - model(baselines)).abs()
+    error = (found.values - exact.values).abs().flatten(1).amax(1)
+    assert found.nodes.max() > 15  # steep enough to need refinement
+    assert found.converged.all()
+    assert (error <= 1e-3 * change).all()
+
+
 def test_what_has_not_converged_is_named_and_warned_about():
     model = perceptron(nn.ReLU(), 60, 32).double().eval()
     inputs, baselines = 3 * torch.randn(5, 5, 4, 3).double(), torch.zeros(1, 5, 4, 3).double()
@@ -1057,6 +1071,21 @@ def test_many_bad_samples_name_the_first():
     inputs[1:, 0, 0, 0] = torch.tensor([np.inf, -np.inf, np.nan])  # they cancel in the sum
     with pytest.raises(ValueError, match="^inputs: expected finite values, got inf in sample 1$"):
         IntegratedGradients(Square().eval()).attribute(inputs)
+
+
+@pytest.mark.parametrize("rule", [{"n_steps": 5}, {"tol": 1e-3}])
+@pytest.mark.parametrize("name", ["inputs", "baselines", "model output"])
+def test_a_bad_sample_is_named_wherever_it_is(rule, name):
+    """Inputs and baselines are looked at when a result is not finite: far from where it began."""
+    inputs, baselines = torch.rand(150, 2, 3, 3) + 1, torch.ones(150, 2, 3, 3)
+    if name == "model output":
+        inputs[140, 1, 1, 1] = -1
+    else:
+        {"inputs": inputs, "baselines": baselines}[name][140, 1, 1, 1] = np.nan
+    with pytest.raises(
+        ValueError, match=f"^{name}.*: expected finite values, got nan in sample 140"
+    ):
+        fx.integrated_gradients(Logarithm().eval(), inputs, baselines, **rule)
 
 
 def test_huge_but_finite_inputs_are_no_error_of_the_inputs():

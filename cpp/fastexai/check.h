@@ -20,8 +20,9 @@ inline void check_landmarks(const at::Tensor& tensor, const char* name) {
                     tensor.sizes());
 }
 
-/// Finite everywhere; the message names the first sample (row of dimension 0) that is not.
-inline void check_finite(const at::Tensor& tensor, const char* name) {
+/// Finite everywhere; the message names the first sample (row of dimension 0, counted from `first`)
+/// that is not.
+inline void check_finite(const at::Tensor& tensor, const char* name, int64_t first = 0) {
   if (tensor.numel() == 0 || at::isfinite(tensor.sum()).item<bool>()) return;
   const auto row_is_finite = at::isfinite(tensor.reshape({tensor.size(0), -1})).all(1);
   const auto bad_rows = at::nonzero(row_is_finite.logical_not());
@@ -29,7 +30,8 @@ inline void check_finite(const at::Tensor& tensor, const char* name) {
   const auto row = bad_rows[0].item<int64_t>();
   const auto flat = tensor[row].reshape({-1});
   const auto value = flat.masked_select(at::isfinite(flat).logical_not())[0].item<double>();
-  TORCH_CHECK_VALUE(false, name, ": expected finite values, got ", value, " in sample ", row);
+  TORCH_CHECK_VALUE(false, name, ": expected finite values, got ", value, " in sample ",
+                    first + row);
 }
 
 }  // namespace fastexai

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <numeric>
@@ -9,6 +10,7 @@
 
 #include "fastexai/attribution/memory_budget.h"
 #include "fastexai/attribution/path_integrator.h"
+#include "fastexai/attribution/pull_back.h"
 #include "fastexai/attribution/quadrature.h"
 
 namespace fastexai {
@@ -90,14 +92,44 @@ TEST(IntegratePath, RefusesWhatDoesNotFit) {
   EXPECT_THROW(gauss_legendre(0), c10::ValueError);
 }
 
-TEST(GaussKronrod, BothRulesAreExactUpToTheirDegrees) {
-  const auto rule = gauss_kronrod();
-  for (const auto& [weights, degree] : {std::pair(rule.kronrod, 22), std::pair(rule.gauss, 13)})
-    for (int power = 0; power <= degree; ++power) {
-      double integral = 0;
-      for (size_t k = 0; k < rule.nodes.size(); ++k)
-        integral += weights[k] * std::pow(rule.nodes[k], power);
-      EXPECT_NEAR(integral, 1.0 / (power + 1), 1e-15) << "degree " << power;
+TEST(Patterson, EachRuleIsExactUpToItsDegree) {
+  const auto& rules = patterson();
+  const int degrees[] = {5, 11, 23, 47};
+  for (int64_t rule = 0; rule < 4; ++rule) {
+    ASSERT_EQ(rules.count(rule), (int64_t{4} << rule) - 1);
+    const auto integral = [&](int power) {
+      double sum = 0;
+      for (int64_t k = 0; k < rules.count(rule); ++k)
+        sum += rules.weights[rule][k] * std::pow(rules.nodes[k], power);
+      return sum;
+    };
+    for (int power = 0; power <= degrees[rule]; ++power)
+      EXPECT_NEAR(integral(power), 1.0 / (power + 1), 1e-15) << "degree " << power;
+  }
+}
+
+/// The transpose of x -> x W^T, times x - b, averaged over baselines.
+at::Tensor slowly_pulled_back(const at::Tensor& weight, const at::Tensor& gradients,
+                              const at::Tensor& inputs, const at::Tensor& baselines) {
+  const auto pulled = at::matmul(gradients, weight);  // (n, K, rows, D)
+  const int64_t paths = gradients.size(1);
+  const auto starts = paths > 1 ? baselines.unsqueeze(0) : baselines.unsqueeze(1);
+  return (pulled * (inputs.unsqueeze(1) - starts)).mean(1);
+}
+
+TEST(PullBack, IsTheTransposeTimesTheLengthWhateverTheTiles) {
+  for (const auto& [clips, starts, paths] :
+       {std::array<int64_t, 3>{3, 3, 1}, {3, 1, 1}, {3, 4, 4}, {70, 1, 1}})
+    for (const int64_t columns : {5, 3000}) {
+      const auto weight = at::randn({4, columns}, at::kDouble);
+      const auto gradients = at::randn({clips, paths, 2, 4}, at::kDouble);
+      const auto inputs = at::randn({clips, 2, columns}, at::kDouble);
+      const auto baselines = at::randn({starts, 2, columns}, at::kDouble);
+      const auto found = at::empty_like(inputs);
+      const auto sums = pull_back(weight, gradients, inputs, baselines, found);
+      const auto expected = slowly_pulled_back(weight, gradients, inputs, baselines);
+      EXPECT_TRUE(at::allclose(found, expected, 1e-12, 1e-12));
+      EXPECT_TRUE(at::allclose(sums, expected.sum({1, 2}), 1e-10, 1e-10));
     }
 }
 

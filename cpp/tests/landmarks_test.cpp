@@ -8,7 +8,7 @@
 #include "fastexai/landmarks/clips.h"
 #include "fastexai/landmarks/one_euro.h"
 #include "fastexai/landmarks/resample.h"
-#include "fastexai/landmarks/result_memory.h"
+#include "fastexai/result_memory.h"
 
 namespace fastexai {
 namespace {

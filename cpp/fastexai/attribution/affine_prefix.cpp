@@ -80,6 +80,10 @@ const Names kElementWise = {
     "aten::mish",        "aten::celu",      "aten::selu",       "aten::atan",     "aten::square",
     "aten::log_sigmoid", "aten::hardswish", "aten::hardsigmoid"};
 
+/// Leave the numbers of a contiguous tensor where they are.
+const Names kViews = {"aten::flatten", "aten::reshape",   "aten::view",     "aten::contiguous",
+                      "aten::squeeze", "aten::unsqueeze", "aten::unflatten"};
+
 enum class Dependence { kConstant, kAffine, kBeyond };
 
 std::string name_of(const Node* node) { return node->kind().toQualString(); }
@@ -231,6 +235,19 @@ const Value* find_cut(const Graph& graph, const DependenceMap& dependence) {
   return consider(graph.outputs().at(0)) ? cut : nullptr;
 }
 
+bool keeps_order(const Value* value, const Value* source) {
+  while (value != source && kViews.count(name_of(value->node()))) value = value->node()->input(0);
+  return value == source;
+}
+
+/// The weight of a linear layer behind views; undefined where there is more.
+at::Tensor find_row_weight(const Graph& prefix) {
+  const Node* const last = prefix.outputs().at(0)->node();
+  if (name_of(last) != "aten::linear" || !keeps_order(last->input(0), prefix.inputs().at(0)))
+    return {};
+  return constant_tensor(last->input(1)).value_or(at::Tensor());
+}
+
 }  // namespace
 
 std::optional<SplitGraph> split_at_affine_frontier(const torch::jit::Module& frozen,
@@ -246,6 +263,8 @@ std::optional<SplitGraph> split_at_affine_frontier(const torch::jit::Module& fro
   split.prefix = extract(*graph, input, cut);
   split.suffix = extract(*graph, cut, output);
   if (!split.prefix || !split.suffix) return std::nullopt;
+  split.keeps_order = keeps_order(split.prefix->outputs().at(0), split.prefix->inputs().at(0));
+  split.row_weight = find_row_weight(*split.prefix);
   for (const Node* node : split.prefix->nodes())
     if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::ListConstruct)
       split.prefix_operators.push_back(node->kind().toUnqualString());

@@ -7,6 +7,7 @@
 
 #include "fastexai/attribution/path_plan.h"
 #include "fastexai/attribution/quadrature.h"
+#include "fastexai/attribution/refinement.h"
 
 namespace fastexai {
 
@@ -29,15 +30,6 @@ struct PathOptions {
   Checkpoint checkpoint;
 };
 
-/// When a clip has converged: both the completeness error and the estimated error of the
-/// attributions are at most max(tol * |F(x) - F(b)|, floor). The floor is what rounding may cost:
-/// 16 times the larger of epsilon * max(1, |F(x)|, |F(b)|) and what F changes by when the point
-/// where it is evaluated changes in the last place.
-struct Tolerance {
-  double tol = 1e-3;
-  int64_t max_nodes = 15 * 256;  // per clip
-};
-
 /// Integrated Gradients along the straight line from each baseline to its input, by a fixed rule.
 /// Source: Sundararajan, Taly & Yan, ICML 2017, equations 1 and 3.
 ///   inputs     (N, ...) float32 or float64, finite
@@ -48,14 +40,8 @@ PathIntegral integrate_path(const PathPlan& plan, const at::Tensor& inputs,
                             const at::Tensor& baselines, const Quadrature& rule,
                             const PathOptions& options = {});
 
-/// The same with as many nodes as each clip needs, and where it needs them.
-///
-/// Note [Adaptive quadrature]: Gauss-Kronrod (7, 15) with bisection. Kronrod's nodes contain
-/// Gauss's, so that the estimate of the attributions' error costs nothing; unlike Clenshaw-Curtis
-/// of the same size the rule has degree 22, which is why most clips of a smooth model need no
-/// bisection at all. The completeness error is known segment by segment, because F at a segment's
-/// ends is one forward pass each: bisection goes where the error is, such as to the kinks of a ReLU
-/// network.
+/// The same with as many nodes as each clip needs, and where it needs them; see Note [Adaptive
+/// quadrature].
 PathIntegral integrate_path_adaptively(const PathPlan& plan, const at::Tensor& inputs,
                                        const at::Tensor& baselines, const Tolerance& tolerance,
                                        const PathOptions& options = {});

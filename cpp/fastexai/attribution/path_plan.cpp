@@ -188,6 +188,7 @@ class SplitPlan : public PathPlan {
     const int64_t clips = inputs.size(0);
     return layout_.to_points(run(*model_->parts().prefix, inputs, clips), clips);
   }
+  at::Tensor row_weight() const override { return model_->split().row_weight; }
   int64_t good_rows() const override {
     const at::NoGradGuard no_grad;
     const auto point = project(model_->zeros(1));
@@ -273,8 +274,9 @@ class ClosedFormIntegrand final : public SuffixIntegrand {
     // cube root of epsilon.
     const double epsilon = start.scalar_type() == at::kDouble ? 2.2e-16 : 1.2e-7;
     const auto tiny = difference.abs() < std::cbrt(epsilon) * (1 + start.abs());
-    const auto quotient = change / difference.masked_fill(tiny, 1);
-    const auto slope = at::where(tiny, middle_slope(function, start + 0.5 * difference), quotient);
+    auto slope = change / difference.masked_fill(tiny, 1);
+    if (tiny.any().item<bool>())
+      slope = at::where(tiny, middle_slope(function, start + 0.5 * difference), slope);
     const auto mean = (slope * rest_gradient_).unsqueeze(0);
     auto shape = std::vector<int64_t>(mean.dim(), 1);
     shape[0] = weights.size(0);
@@ -401,6 +403,9 @@ class RecurrentPlan final : public SplitPlan {
     const auto raw = run(*model_->parts().prefix, inputs, inputs.size(0));
     return at::linear(batch_first_ ? raw : raw.transpose(0, 1), weight_, bias_);
   }
+  at::Tensor row_weight() const override {
+    return batch_first_ && model_->split().keeps_order ? weight_ : at::Tensor();
+  }
   std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
     return std::make_unique<RecurrentIntegrand>(model_, layers_, batch_first_, rest_gradient_,
                                                 Tiling{max_rows, std::move(checkpoint)});
@@ -467,10 +472,14 @@ bool is_faithful(const PathPlan& plan, const ScriptModel& model, const at::Tenso
     const auto change = (mean * (to - from)).reshape({3, -1}).sum(1);
     if (!agree(change, model.value(b) - model.value(a))) return false;
   }
+  const auto gradient = model.weighted_gradient(b, at::ones({3}, options));
+  if (const auto weight = plan.row_weight(); weight.defined()) {
+    const auto rows = sums.reshape({-1, weight.size(0)}).mm(weight);
+    if (!agree(rows.reshape(b.sizes()), gradient)) return false;
+  }
   const at::AutoGradMode grad(true);
   const auto leaf = b.detach().requires_grad_();
-  const auto pulled_back = torch::autograd::grad({plan.project(leaf)}, {leaf}, {sums})[0];
-  return agree(pulled_back, model.weighted_gradient(b, at::ones({3}, options)));
+  return agree(torch::autograd::grad({plan.project(leaf)}, {leaf}, {sums})[0], gradient);
 }
 
 }  // namespace

@@ -43,6 +43,10 @@ class PathPlan {
   /// inputs (n, ...) -> points (n, ...); differentiable where grad mode is on
   virtual at::Tensor project(const at::Tensor& inputs) const = 0;
 
+  /// W, (H, D), where the prefix is one linear layer on the input's numbers, D at a time and in
+  /// their order, so that its transpose is one product with W. Undefined elsewhere.
+  virtual at::Tensor row_weight() const { return {}; }
+
   /// `max_rows` bounds the rows (clips x nodes) of one forward pass.
   virtual std::unique_ptr<Integrand> integrand(int64_t max_rows,
                                                Checkpoint checkpoint = {}) const = 0;

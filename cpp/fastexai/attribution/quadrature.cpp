@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fastexai/attribution/quadrature.h"
 
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
 #include <cmath>
@@ -48,30 +49,49 @@ Quadrature gauss_legendre(int64_t n) {
   return rule;
 }
 
-NestedQuadrature gauss_kronrod() {
-  // On [-1, 1], from the outermost positive node to the middle.
+namespace {
+
+/// The weights with which polynomials of a degree below n are exact on n nodes in [-1, 1]: they
+/// integrate Legendre's polynomials, which are 1 on average for degree 0 and 0 for all others.
+std::vector<double> interpolatory_weights(const std::vector<double>& nodes) {
+  const auto n = static_cast<int64_t>(nodes.size());
+  const auto polynomials = at::ones({n, n}, at::kDouble);
+  auto* const p = polynomials.mutable_data_ptr<double>();
+  for (int64_t k = 1; k < n; ++k)
+    for (int64_t i = 0; i < n; ++i) p[k * n + i] = k == 1 ? nodes[i] : legendre(k, nodes[i]).value;
+  auto integrals = at::zeros({n}, at::kDouble);
+  integrals[0] = 1;
+  const auto weights = at::linalg_solve(polynomials, integrals);
+  const auto* const first = weights.const_data_ptr<double>();
+  return {first, first + n};
+}
+
+NestedQuadrature make_patterson() {
+  // Positive nodes on [-1, 1], in the order in which the rules add them. All rules have 0 as well.
   constexpr double kNodes[] = {
-      0.991455371120812639206854697526329, 0.949107912342758524526189684047851,
-      0.864864423359769072789712788640926, 0.741531185599394439863864773280788,
-      0.586087235467691130294144691693013, 0.405845151377397166906606412076961,
-      0.207784955007898467600689403773245, 0.0};
-  constexpr double kKronrod[] = {
-      0.022935322010529224963732008058970, 0.063092092629978553290700663189204,
-      0.104790010322250183839876322541518, 0.140653259715525918745189590510238,
-      0.169004726639267902826583426598550, 0.190350578064785409913256402421014,
-      0.204432940075298892414161999234649, 0.209482141084727828012999174891714};
-  constexpr double kGauss[] = {
-      0.129484966168869693270611432679082, 0.279705391489276667901467771423780,
-      0.381830050505118944950369775488975, 0.417959183673469387755102040816327};
-  NestedQuadrature rule{std::vector<double>(15), std::vector<double>(15), std::vector<double>(15)};
-  for (int k = 0; k < 8; ++k) {
-    const double gauss = k % 2 == 1 ? kGauss[k / 2] / 2 : 0;
-    rule.nodes[k] = (1 - kNodes[k]) / 2;
-    rule.nodes[14 - k] = (1 + kNodes[k]) / 2;
-    rule.kronrod[k] = rule.kronrod[14 - k] = kKronrod[k] / 2;
-    rule.gauss[k] = rule.gauss[14 - k] = gauss;
+      0.77459666924148337704,                          // 3
+      0.434243749346802558,   0.96049126870802028342,  // 7
+      0.22338668642896688163, 0.62110294673722640294, 0.88845923287225699889,
+      0.99383196321275502221,  // 15
+      0.11248894313318662575, 0.33113539325797683309, 0.53131974364437562397,
+      0.70249620649152707861, 0.8367259381688687355,  0.92965485742974005667,
+      0.98153114955374010687, 0.99909812496766759766};  // 31
+  std::vector<double> nodes{0};
+  NestedQuadrature rules;
+  for (const double x : kNodes) {
+    nodes.insert(nodes.end(), {-x, x});
+    const size_t n = nodes.size();
+    if (n >= 3 && (n & (n + 1)) == 0) rules.weights.push_back(interpolatory_weights(nodes));
   }
-  return rule;
+  for (const double x : nodes) rules.nodes.push_back((1 + x) / 2);
+  return rules;
+}
+
+}  // namespace
+
+const NestedQuadrature& patterson() {
+  static const NestedQuadrature rules = make_patterson();
+  return rules;
 }
 
 }  // namespace fastexai

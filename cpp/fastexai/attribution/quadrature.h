@@ -16,15 +16,18 @@ struct Quadrature {
 /// Nodes are the roots of the Legendre polynomial, by Newton's method from Tricomi's estimate.
 Quadrature gauss_legendre(int64_t n);
 
-/// Nested rules on [0, 1] over the same 15 nodes.
+/// Rules on [0, 1], each of which has all nodes of the one before.
 struct NestedQuadrature {
-  std::vector<double> nodes;
-  std::vector<double> kronrod;  // exact up to degree 22
-  std::vector<double> gauss;    // exact up to degree 13; zero on the nodes that it does not use
+  std::vector<double> nodes;                 // in the order in which the rules add them
+  std::vector<std::vector<double>> weights;  // of each rule, for its nodes: the first so many
+
+  int64_t count(int64_t rule) const { return static_cast<int64_t>(weights.at(rule).size()); }
 };
 
-/// The Gauss-Kronrod pair (7, 15).
-/// Source: Kronrod, Nodes and Weights of Quadrature Formulas, 1965; digits as in QUADPACK's qk15.
-NestedQuadrature gauss_kronrod();
+/// Patterson's rules of 3, 7, 15 and 31 nodes, exact up to degree 5, 11, 23 and 47.
+/// Source: Patterson, The Optimum Addition of Points to Quadrature Formulae, Mathematics of
+/// Computation 22, 1968: each rule adds n + 1 nodes to the n before such that its degree is
+/// highest.
+const NestedQuadrature& patterson();
 
 }  // namespace fastexai

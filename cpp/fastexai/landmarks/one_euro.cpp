@@ -11,7 +11,7 @@
 
 #include "fastexai/landmarks/frames.h"
 #include "fastexai/landmarks/resample.h"
-#include "fastexai/landmarks/result_memory.h"
+#include "fastexai/result_memory.h"
 #include "fastexai/simd.h"
 
 namespace fastexai {

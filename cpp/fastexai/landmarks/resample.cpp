@@ -9,8 +9,8 @@
 #include <limits>
 
 #include "fastexai/check.h"
-#include "fastexai/landmarks/result_memory.h"
 #include "fastexai/landmarks/similarity.h"
+#include "fastexai/result_memory.h"
 
 namespace fastexai {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fastexai/landmarks/result_memory.h"
+#include "fastexai/result_memory.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -67,7 +67,7 @@ void give_back(Block block) {
 
 at::Tensor empty_result(at::IntArrayRef sizes, const at::TensorOptions& options) {
   const size_t bytes = c10::multiply_integers(sizes) * options.dtype().itemsize();
-  if (bytes < kLarge) return at::empty(sizes, options);
+  if (bytes < kLarge || !options.device().is_cpu()) return at::empty(sizes, options);
   auto block = std::make_shared<Block>(take_block(bytes));
   void* data = block->data.get();
   return at::from_blob(data, sizes, [block](void*) { give_back(std::move(*block)); }, options);
