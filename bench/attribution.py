@@ -446,7 +446,7 @@ def peak_memory(store: str, model: str) -> float:
     return peak_mb() - before
 
 
-def section_memory(settings: Settings, counts: tuple[int, int] = (500, 2000)) -> list[Row]:
+def section_memory(settings: Settings, counts: tuple[int, int] = (1000, 10_000)) -> list[Row]:
     """Measure peak memory of streamed data sets, each in a process of its own."""
     rows = []
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
