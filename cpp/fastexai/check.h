@@ -12,10 +12,14 @@ inline void check_floating(const at::Tensor& tensor, const char* name) {
                    ": expected float32 or float64, got ", tensor.scalar_type());
 }
 
-inline void check_landmarks(const at::Tensor& tensor, const char* name) {
+inline void check_on_cpu(const at::Tensor& tensor, const char* name) {
   check_floating(tensor, name);
   TORCH_CHECK_VALUE(tensor.device().is_cpu(), name, ": expected a CPU tensor, got ",
                     tensor.device());
+}
+
+inline void check_landmarks(const at::Tensor& tensor, const char* name) {
+  check_on_cpu(tensor, name);
   TORCH_CHECK_VALUE(tensor.dim() >= 2 && tensor.size(-1) == 3, name, ": expected (..., L, 3), got ",
                     tensor.sizes());
 }

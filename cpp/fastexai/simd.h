@@ -31,6 +31,15 @@
 #define FASTEXAI_INDEPENDENT
 #endif
 
+/// Put before a loop of at most 16 turns, a number known at compile time: written out in full.
+#if defined(__clang__)
+#define FASTEXAI_UNROLLED _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define FASTEXAI_UNROLLED _Pragma("GCC unroll 16")
+#else
+#define FASTEXAI_UNROLLED
+#endif
+
 /// Asks for the cache line at `address`.
 #if defined(__GNUC__) || defined(__clang__)
 #define FASTEXAI_PREFETCH(address) __builtin_prefetch(address)

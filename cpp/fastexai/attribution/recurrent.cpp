@@ -7,7 +7,9 @@
 
 #include <algorithm>
 
+#include "fastexai/attribution/packed_product.h"
 #include "fastexai/attribution/recurrent_cells.h"
+#include "fastexai/attribution/recurrent_weights.h"
 #include "fastexai/check.h"
 
 namespace fastexai {
@@ -15,15 +17,6 @@ namespace {
 
 /// Rows go through time in blocks of which one step stays in the second-level cache.
 constexpr int64_t kBlockBytes = 512 * 1024;
-
-/// One direction of one layer, as the matrix products and the steps want it.
-struct Weights {
-  at::Tensor hidden, hidden_t;  // (G*H, H) and its transpose
-  at::Tensor candidate_bias;    // GRU: (H,), the bias of U n
-  // Beyond the first layer:
-  at::Tensor input, input_t;  // (G*H, D*H) with its rows in the slots' order, and its transpose
-  at::Tensor bias;            // (G*H,), PyTorch's order
-};
 
 /// The memory of one layer, and views of it with the present tile's sizes.
 struct Layer {
@@ -42,71 +35,6 @@ at::Tensor view_of(at::Tensor& buffer, at::IntArrayRef shape, at::ScalarType dty
   return buffer.narrow(0, 0, count).view(shape);
 }
 
-at::Tensor bias_or_zeros(const at::Tensor& bias, const at::Tensor& weight) {
-  return bias.defined() ? bias : at::zeros({weight.size(0)}, weight.options());
-}
-
-/// The biases that simply add to the pre-activations.
-at::Tensor additive_bias(const RecurrentDirection& direction, RecurrentKind kind) {
-  auto hidden_bias = bias_or_zeros(direction.hidden_bias, direction.hidden_weight).clone();
-  if (kind == RecurrentKind::kGru) hidden_bias.chunk(3)[2].zero_();
-  return bias_or_zeros(direction.input_bias, direction.input_weight) + hidden_bias;
-}
-
-void check_on_cpu(const at::Tensor& tensor, const char* name) {
-  check_floating(tensor, name);
-  TORCH_CHECK_VALUE(tensor.device().is_cpu(), name, ": expected a CPU tensor, got ",
-                    tensor.device());
-}
-
-void check_parameter(const at::Tensor& tensor, at::IntArrayRef shape, const char* name) {
-  check_on_cpu(tensor, name);
-  TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": expected ", shape, ", got ", tensor.sizes());
-}
-
-void check_recurrent(const Recurrent& recurrent) {
-  const auto count = static_cast<int64_t>(recurrent.directions.size());
-  TORCH_CHECK_VALUE(recurrent.hidden > 0, "hidden: expected a positive size, got ",
-                    recurrent.hidden);
-  TORCH_CHECK_VALUE(count > 0 && count % recurrent.ways() == 0,
-                    "directions: expected a positive multiple of ", recurrent.ways(), ", got ",
-                    count);
-  const auto stacked = recurrent.gates() * recurrent.hidden;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto& direction = recurrent.directions[i];
-    TORCH_CHECK_VALUE(direction.input_weight.dim() == 2, "input_weight: expected (G*H, I), got ",
-                      direction.input_weight.sizes());
-    const auto inputs = i < recurrent.ways() ? recurrent.directions[0].input_weight.size(1)
-                                             : recurrent.ways() * recurrent.hidden;
-    check_parameter(direction.input_weight, {stacked, inputs}, "input_weight");
-    check_parameter(direction.hidden_weight, {stacked, recurrent.hidden}, "hidden_weight");
-    if (direction.input_bias.defined())
-      check_parameter(direction.input_bias, {stacked}, "input_bias");
-    if (direction.hidden_bias.defined())
-      check_parameter(direction.hidden_bias, {stacked}, "hidden_bias");
-  }
-}
-
-Weights prepare(const Recurrent& recurrent, const RecurrentDirection& direction, bool first_layer,
-                at::ScalarType dtype) {
-  const auto hidden = recurrent.hidden;
-  const auto ready = [&](const at::Tensor& tensor) {
-    return tensor.detach().to(dtype).contiguous();
-  };
-  Weights weights;
-  weights.hidden = ready(direction.hidden_weight);
-  weights.hidden_t = weights.hidden.t().contiguous();
-  if (recurrent.kind == RecurrentKind::kGru)
-    weights.candidate_bias = ready(bias_or_zeros(direction.hidden_bias, direction.hidden_weight)
-                                       .narrow(0, 2 * hidden, hidden));
-  if (first_layer) return weights;
-  weights.bias = ready(additive_bias(direction, recurrent.kind));
-  weights.input = ready(direction.input_weight);
-  if (recurrent.kind == RecurrentKind::kGru) weights.input = weights.input.roll(hidden, 0);
-  weights.input_t = weights.input.t().contiguous();
-  return weights;
-}
-
 /// The rows of a (T, B, width) view at one frame, from row `begin` on.
 template <typename scalar_t>
 Rows<scalar_t> rows_at(const at::Tensor& view, int64_t frame, int64_t begin) {
@@ -114,24 +42,7 @@ Rows<scalar_t> rows_at(const at::Tensor& view, int64_t frame, int64_t begin) {
   return {data + frame * view.stride(0) + begin * view.stride(1), view.stride(1)};
 }
 
-/// The same rows as a (rows, width) matrix, in one view instead of two.
-at::Tensor block_at(const at::Tensor& view, int64_t frame, int64_t begin, int64_t rows) {
-  const auto offset = view.storage_offset() + frame * view.stride(0) + begin * view.stride(1);
-  return view.as_strided({rows, view.size(2)}, {view.stride(1), view.stride(2)}, offset);
-}
-
 }  // namespace
-
-std::pair<at::Tensor, at::Tensor> first_projection(const Recurrent& recurrent) {
-  check_recurrent(recurrent);
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> weights, biases;
-  for (int64_t way = 0; way < recurrent.ways(); ++way) {
-    weights.push_back(recurrent.directions[way].input_weight);
-    biases.push_back(additive_bias(recurrent.directions[way], recurrent.kind));
-  }
-  return {at::cat(weights), at::cat(biases)};
-}
 
 int64_t bytes_per_row(const Recurrent& recurrent, int64_t frames, at::ScalarType dtype) {
   const auto layers = recurrent.layers();
@@ -161,7 +72,9 @@ class RecurrentTape::Impl {
                     const at::Tensor& weights, const at::Tensor& sums);
 
   bool is_lstm() const { return kind_ == RecurrentKind::kLstm; }
-  const Weights& weights(int64_t layer, int64_t way) const { return weights_[layer * ways_ + way]; }
+  const RecurrentWeights& weights(int64_t layer, int64_t way) const {
+    return weights_[layer * ways_ + way];
+  }
   /// The frame that a direction comes to `step` steps after its first.
   int64_t frame_at(int64_t way, int64_t step) const { return way == 0 ? step : frames_ - 1 - step; }
   /// What a slot exchanges with the hidden state, and with the layer below: Note [Gate slots].
@@ -176,8 +89,8 @@ class RecurrentTape::Impl {
   RecurrentKind kind_;
   int64_t hidden_, gates_, ways_, layers_;
   at::ScalarType dtype_;
-  std::vector<Weights> weights_;  // layer-major
-  at::Tensor zeros_;              // (4*H,)
+  std::vector<RecurrentWeights> weights_;  // layer-major
+  at::Tensor zeros_;                       // (4*H,)
 
   int64_t frames_ = 0, clips_ = 0, nodes_ = 0, rows_ = 0;  // of the present tile
   bool has_tape_ = false;
@@ -196,10 +109,8 @@ RecurrentTape::Impl::Impl(const Recurrent& recurrent, at::ScalarType dtype)
   TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble,
                    "dtype: expected float32 or float64, got ", dtype);
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < recurrent.directions.size(); ++i) {
-    const bool first_layer = static_cast<int64_t>(i) < ways_;
-    weights_.push_back(prepare(recurrent, recurrent.directions[i], first_layer, dtype));
-  }
+  for (int64_t i = 0; i < layers_ * ways_; ++i)
+    weights_.push_back(prepare_weights(recurrent, i, dtype));
   zeros_ = at::zeros({4 * hidden_}, at::TensorOptions(dtype));
   buffers_.resize(layers_);
   tile_.resize(layers_);
@@ -265,13 +176,14 @@ void RecurrentTape::Impl::forward_way(int64_t layer, int64_t way, const at::Tens
   for (int64_t begin = 0; begin < rows_; begin += block) {
     step.first_row = begin;
     step.rows = std::min(block, rows_ - begin);
-    const auto scratch_product = hidden_span(block_at(scratch, 0, 0, step.rows));
+    const auto scratch_product = hidden_span(scratch);
     for (int64_t t = 0; t < frames_; ++t) {
       const auto frame = frame_at(way, t);
       if (t > 0) {
-        auto product = layer == 0 ? scratch_product : block_at(products, frame, begin, step.rows);
-        const auto earlier = block_at(output, frame_at(way, t - 1), begin, step.rows);
-        at::addmm_out(product, product, earlier, own.hidden_t, layer == 0 ? 0 : 1);
+        const auto product = layer == 0 ? rows_at<scalar_t>(scratch_product, 0, 0)
+                                        : rows_at<scalar_t>(products, frame, begin);
+        multiply(rows_at<const scalar_t>(output, frame_at(way, t - 1), begin), step.rows,
+                 own.hidden_t, product, layer > 0);
       }
       step.start = rows_at<const scalar_t>(start, frame, 0);
       step.difference = rows_at<const scalar_t>(difference, frame, 0);
@@ -357,9 +269,8 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
   for (int64_t begin = 0; begin < rows_; begin += block) {
     step.first_row = begin;
     step.rows = std::min(block, rows_ - begin);
-    const auto scratch_product = hidden_span(block_at(scratch, 0, 0, step.rows));
-    auto carry = block_at(hidden_carry, 0, 0, step.rows);
-    carry.zero_();
+    const auto scratch_product = hidden_span(scratch);
+    hidden_carry.zero_();
     cell_carry.zero_();
     for (int64_t t = frames_ - 1; t >= 0; --t) {
       const auto frame = frame_at(way, t);
@@ -378,8 +289,9 @@ void RecurrentTape::Impl::backward_way(int64_t layer, int64_t way,
         gru_backward(step);
       }
       if (t == 0) break;
-      const auto from = layer == 0 ? scratch_product : block_at(products, frame, begin, step.rows);
-      at::addmm_out(carry, carry, from, own.hidden, is_lstm() ? 0 : 1);
+      const auto from = layer == 0 ? rows_at<const scalar_t>(scratch_product, 0, 0)
+                                   : rows_at<const scalar_t>(products, frame, begin);
+      multiply(from, step.rows, own.hidden, step.hidden_carry, !is_lstm());
     }
   }
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "fastexai/attribution/rows.h"
+
 /// One time step of LSTM and GRU cells for many rows, element by element: what remains of a
 /// recurrence when its matrix products are taken out. Vectorised; one thread.
 ///
@@ -22,15 +24,6 @@ namespace fastexai {
 ///
 /// The GRU's order makes two overlapping spans of 3 * hidden contiguous: the first is exchanged
 /// with the layer below, the last with the hidden state.
-
-/// A matrix with `stride` elements from row to row; stride 0 repeats one row.
-template <typename scalar_t>
-struct Rows {
-  scalar_t* data = nullptr;
-  int64_t stride = 0;
-  scalar_t* operator[](int64_t row) const { return data + row * stride; }
-  operator Rows<const scalar_t>() const { return {data, stride}; }
-};
 
 template <typename scalar_t>
 struct ForwardStep {
