@@ -80,11 +80,11 @@ def test_a_smaller_one_is_exported_and_loaded(architecture, few_clips, tmp_path)
 def test_keeping_does_not_make_the_body_smaller(few_clips, tmp_path):
     clf = fitted(few_clips, hidden=None)
     smaller = clf.keep(KEPT)
-    assert smaller.network_.hidden == clf.network_.hidden == 128
+    assert smaller.network_.hidden == clf.network_.hidden == 64
     smaller.export(tmp_path / "smaller.pt")
     loaded = EmotionClassifier.load(tmp_path / "smaller.pt")
-    assert loaded.network_.hidden == 128
-    assert fitted(few_clips, hidden=None, kept=KEPT).network_.hidden < 128
+    assert loaded.network_.hidden == 64
+    assert fitted(few_clips, hidden=None, kept=KEPT).network_.hidden < 64
 
 
 def test_fitting_goes_on_from_the_smaller_one(few_clips):

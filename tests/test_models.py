@@ -68,10 +68,10 @@ def test_only_kept_landmarks_and_only_movement_count(architecture, features, som
 @pytest.mark.parametrize(
     ("architecture", "kept", "units"),
     [
-        ("randomized_bilstm", 468, 128),
-        ("randomized_bilstm", 32, 48),
-        ("randomized_bilstm", 1, 16),
-        ("randomized_conv", 32, 112),
+        ("randomized_bilstm", 468, 64),
+        ("randomized_bilstm", 32, 32),
+        ("randomized_bilstm", 128, 48),
+        ("randomized_conv", 1, 128),
         ("bilstm", 32, 64),
     ],
 )

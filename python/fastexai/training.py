@@ -67,8 +67,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         The landmarks to read; all by default.
     hidden : int, optional
         Units, per direction where there are two; by default the architecture's. Those of randomised
-        ones shrink with the cube root of the share of landmarks that are read (128 for 468 become
-        48 for 32), so that few landmarks make a fast network.
+        ones shrink with the cube root of the share of landmarks that are read, down to half (64 for
+        468 become 32 for 58 or fewer), so that few landmarks make a fast network.
     features : {"positions", "velocities", "both"}
         What the network reads: where landmarks are relative to the clip's mean face, how they move
         from frame to frame, or both.

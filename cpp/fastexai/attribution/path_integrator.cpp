@@ -19,8 +19,9 @@
 namespace fastexai {
 namespace {
 
-/// Of one chunk: more make no product faster, and leave the caches.
-constexpr int64_t kMostClips = 64;
+/// Of one chunk. Fewer would pack the prefix's weight too often for one product, a twentieth of a
+/// recurrent network's time; more make no product faster, and leave the caches.
+constexpr int64_t kLeastClips = 4, kMostClips = 64;
 
 /// Of a path to be refined: so many chunks' worth of clips that later passes are full as well.
 constexpr int64_t kRowsPerPath = 4;
@@ -69,15 +70,16 @@ struct Rule {
   decltype(chunk) worst_chunk;
 };
 
-/// As many clips at a time as fit into the rows of one pass, but no fewer chunks than threads; all
-/// within the memory allowed.
+/// As many clips at a time as fit into the rows of one pass, or a few more that share its nodes,
+/// but no fewer chunks than threads; all within the memory allowed.
 Tiles choose_tiles(const PathPlan& plan, const at::Tensor& inputs, const at::Tensor& baselines,
                    const Rule& rule, int64_t rows_per_clip, const PathOptions& options) {
   const int64_t clips = inputs.size(0), threads = at::get_num_threads();
   Tiles tiles;
   tiles.workers = inputs.is_cpu() && plan.is_parallel() ? threads : 1;
   tiles.rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  tiles.chunk = std::clamp<int64_t>(tiles.rows / rows_per_clip, 1,
+  const int64_t least = options.max_rows > 0 ? 1 : kLeastClips;
+  tiles.chunk = std::clamp<int64_t>(std::max(least, tiles.rows / rows_per_clip), 1,
                                     std::min(kMostClips, (clips + threads - 1) / threads));
   const int64_t turns = (clips - 1) / (threads * tiles.chunk) + 1;  // of every thread, equally long
   tiles.chunk = (clips - 1) / (threads * turns) + 1;

@@ -50,12 +50,13 @@ class _Recipe(NamedTuple):
         """Hidden units by default, for a share of all landmarks.
 
         The fewer landmarks a network reads, the more of its time goes into a body that nobody has
-        made smaller. Trained bodies stay as they are: they are kept when landmarks go.
+        made smaller: units follow the cube root of the share, down to half of them. Trained bodies
+        stay as they are: they are kept when landmarks go.
         """
         if not self.is_randomized:
             return self.hidden
-        blocks = max(1, round(self.hidden * math.pow(share, 1 / 3) / _SIMD))
-        return blocks * _SIMD
+        units = self.hidden * max(1 / 2, math.pow(share, 1 / 3))
+        return _SIMD * round(units / _SIMD)
 
 
 _RECIPES = {

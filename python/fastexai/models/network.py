@@ -19,11 +19,10 @@ _COMPONENTS = 48  # principal components that the body reads
 _MAX_GAIN = 2.0  # how much more than the leading principal component another may be amplified
 _CLIPS = 128  # of training, drawn at random: enough to see what moves together
 _FRAMES = 1024  # of these clips, evenly spread; fewer than twice as many
-_SEGMENTS = 2  # of a clip; the readout sees the mean over each
 
 
 class ClipNetwork(nn.Module):
-    """Affine projection of every frame, a body, means over segments of the clip, linear readout.
+    """Affine projection of every frame, a body, means over both halves of the clip, linear readout.
 
     Parameters
     ----------
@@ -74,8 +73,7 @@ class ClipNetwork(nn.Module):
         self.held: Tensor
         self.register_buffer("held", torch.zeros(1, width))
         self.body = make_body(width)
-        self.segment_means = nn.AdaptiveAvgPool1d(_SEGMENTS)
-        self.readout = nn.Linear(_SEGMENTS * self.body.width, 1)
+        self.readout = nn.Linear(2 * self.body.width, 1)
 
     @torch.no_grad()
     def fit_projection(self, clips: Tensor) -> None:
@@ -125,7 +123,9 @@ class ClipNetwork(nn.Module):
     def _motion(self, clips: Tensor) -> Tensor:
         """(N, T, L, 3) to (N, T, coordinates), or to T - 1 steps where there are velocities."""
         if self.kept.numel() != self.landmarks:
-            clips = clips.index_select(2, self.kept)
+            # Of (N * T, L, 3): four times as fast as of four dimensions.
+            kept = clips.flatten(0, 1).index_select(1, self.kept)
+            clips = kept.view(clips.shape[0], clips.shape[1], -1, 3)
         # Before the projection, although they commute: afterwards large numbers would cancel.
         positions = (clips - clips.mean(1, keepdim=True)).flatten(2)
         if not self.has_velocities:
@@ -136,8 +136,9 @@ class ClipNetwork(nn.Module):
     def features(self, clips: Tensor) -> Tensor:
         """Return what the readout reads: (N, T, L, 3) to (N, readout.in_features)."""
         steps = self.body(self.projection(self._motion(clips)) + self.held)
-        means: Tensor = self.segment_means(steps.transpose(1, 2)).flatten(1)
-        return means
+        half = (steps.shape[1] + 1) // 2  # both have the middle one of an odd number of steps
+        means = [steps[:, :half].mean(1), steps[:, -half:].mean(1)]
+        return torch.stack(means, 2).flatten(1)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return one logit per clip: (N, T, L, 3) to (N,)."""
