@@ -47,6 +47,7 @@ def judge(clips: fx.ClipSet, emotion: str, seed: int) -> list[dict[str, Any]]:
         model = baseline() if name == BASELINE else fx.EmotionClassifier(emotion, name, seed=seed)
         own = clips[training]
         data = (own.X, own.labels == emotion) if name == BASELINE else (own,)
+        time.sleep(0.5)  # BLAS threads of the one before spin for a while
         started, worked = time.perf_counter(), time.process_time()
         model.fit(*data)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked

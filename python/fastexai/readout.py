@@ -82,7 +82,9 @@ def fit_ridge(
     weight, target = balanced_weights(positive), np.where(positive, 1.0, -1.0)
     answers, coefficients = leave_groups_out(standardised, target, weight, names, _PENALTIES)
     best = int((weight * (answers - target) ** 2).sum(axis=1).argmin())
-    curve = LogisticRegression(C=1e6).fit(answers[best][:, None], positive, sample_weight=weight)
+    # Not lbfgs: it wakes SciPy's BLAS threads, which then spin for 0.1 s in the way of torch's.
+    curve = LogisticRegression(C=1e6, solver="newton-cholesky")
+    curve.fit(answers[best][:, None], positive, sample_weight=weight)
     slope = max(float(curve.coef_[0, 0]), _LEAST_SLOPE)
     scaled = slope * coefficients[best] / spread
     middle = np.average(standardised, axis=0, weights=weight)
