@@ -11,7 +11,7 @@ namespace fastexai {
 
 /// When a clip has converged: both the completeness error and the estimated error of the
 /// attributions are at most max(tol * |F(x) - F(b)|, floor). The floor is what rounding may cost:
-/// 16 times the larger of epsilon * max(1, |F(x)|, |F(b)|) and what F changes by when the point
+/// 64 times the larger of epsilon * max(1, |F(x)|, |F(b)|) and what F changes by when the point
 /// where it is evaluated changes in the last place.
 struct Tolerance {
   double tol = 1e-3;
