@@ -149,7 +149,7 @@ The search for landmarks from 468 to 8 is {search:.0f} times as fast as the same
 {same:.0f} times at {FEW_NODES} ({speed["clips"]} clips, {speed["model"]}; `python bench/pruning.py`).
 
 Classifiers on {training["options"]["clips"]} simulated clips of people whom training has not seen, and the
-speed of the exported file (`python bench/training.py`); seven emotions on {seven["clips"]} clips are fitted
+speed of the exported file (`python bench/training.py`); seven emotions on {seven["clips"]} clips are fitted together
 in {median(seven["seconds"]):.1f} s:
 
 {training_table(training)}
