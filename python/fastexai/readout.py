@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import Tensor
@@ -84,7 +86,9 @@ def fit_ridge(
     best = int((weight * (answers - target) ** 2).sum(axis=1).argmin())
     # Not lbfgs: it wakes SciPy's BLAS threads, which then spin for 0.1 s in the way of torch's.
     curve = LogisticRegression(C=1e6, solver="newton-cholesky")
-    curve.fit(answers[best][:, None], positive, sample_weight=weight)
+    with warnings.catch_warnings():  # where classes part, it says that it goes on with lbfgs
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        curve.fit(answers[best][:, None], positive, sample_weight=weight)
     slope = max(float(curve.coef_[0, 0]), _LEAST_SLOPE)
     scaled = slope * coefficients[best] / spread
     middle = np.average(standardised, axis=0, weights=weight)
