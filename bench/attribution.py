@@ -525,7 +525,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
-    parser.add_argument("--clips", type=int, default=64, help="clips to explain at a time")
+    parser.add_argument("--clips", type=int, default=32, help="clips to explain at a time")
     parser.add_argument("--only", choices=SECTIONS, help="one section; prints, writes no file")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--difficulty", type=float, default=0.5)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[30, 31], help="of data sets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[40, 41], help="of data sets")
     parser.add_argument("--architecture", default="randomized_bilstm")
     parser.add_argument("--random-subsets", type=int, default=10)
     parser.add_argument("--emotions", nargs="+", default=list(fx.datasets.EMOTIONS))
