@@ -471,6 +471,34 @@ def test_a_plan_is_found_and_gives_the_numbers_of_the_whole_model(kind, dtype, t
     assert_close(values, whole.attribute(inputs, baselines, n_steps=9), precision)
 
 
+class Prepared(nn.Module):
+    """Shifts and scales every number before a network reads it."""
+
+    def __init__(self, body, center, scale):
+        super().__init__()
+        self.body = body
+        self.register_buffer("center", center)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x):
+        return self.body(0.5 - 2 * ((x - self.center) / self.scale))
+
+
+@pytest.mark.parametrize("kind", [GatedRecurrentUnit, OneHiddenLayer])
+@pytest.mark.parametrize("shape", [(), (4, 3), (5, 1, 1)], ids=["number", "landmarks", "frames"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_may_be_shifted_and_scaled_first(kind, shape, dtype):
+    # The numbers lie far from zero, as pixels do: float32 must not lose their differences.
+    model = Prepared(kind(), 100 + torch.rand(shape), 0.5 + torch.rand(shape)).to(dtype).eval()
+    inputs, baselines = (100 + torch.randn(n, 5, 4, 3, dtype=dtype) for n in (7, 1))
+    ig = IntegratedGradients(model)
+    values = ig.attribute(inputs, baselines, n_steps=9)
+    assert "mul" in ig.plan
+    assert PLANS[kind] in ig.plan
+    expected = slow_reference(model.double(), inputs.double(), baselines.double(), 9)
+    assert_close(values.double(), expected, 2e-5 if dtype == torch.float32 else 1e-10)
+
+
 @pytest.mark.parametrize("kind", [GatedRecurrentUnit, OneHiddenLayer, Residual])
 def test_a_tolerance_is_kept(kind):
     model = kind().double().eval()
@@ -720,8 +748,8 @@ def test_resident_memory_stays_within_the_budget():
         command = [sys.executable, "-W", "ignore", "-c", GROWTH, budget]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert growth("16MiB") <= 16 * 2**20
-    assert growth("0") > 16 * 2**20  # unbounded it takes more: the test can fail
+    assert growth("6MiB") <= 6 * 2**20
+    assert growth("0") > 6 * 2**20  # unbounded it takes more: the test can fail
 
 
 def test_captums_noise_tunnel_wraps_it():

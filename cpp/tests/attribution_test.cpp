@@ -10,8 +10,8 @@
 
 #include "fastexai/attribution/memory_budget.h"
 #include "fastexai/attribution/path_integrator.h"
-#include "fastexai/attribution/pull_back.h"
 #include "fastexai/attribution/quadrature.h"
+#include "fastexai/attribution/row_projection.h"
 
 namespace fastexai {
 namespace {
@@ -117,7 +117,7 @@ at::Tensor slowly_pulled_back(const at::Tensor& weight, const at::Tensor& gradie
   return (pulled * (inputs.unsqueeze(1) - starts)).mean(1);
 }
 
-TEST(PullBack, IsTheTransposeTimesTheLengthWhateverTheTiles) {
+TEST(RowProjection, PullsBackByTheTransposeTimesTheLengthWhateverTheTiles) {
   for (const auto& [clips, starts, paths] :
        {std::array<int64_t, 3>{3, 3, 1}, {3, 1, 1}, {3, 4, 4}, {70, 1, 1}})
     for (const int64_t columns : {5, 3000}) {
@@ -126,10 +126,27 @@ TEST(PullBack, IsTheTransposeTimesTheLengthWhateverTheTiles) {
       const auto inputs = at::randn({clips, 2, columns}, at::kDouble);
       const auto baselines = at::randn({starts, 2, columns}, at::kDouble);
       const auto found = at::empty_like(inputs);
-      const auto sums = pull_back(weight, gradients, inputs, baselines, found);
+      const RowProjection layer(weight, at::zeros_like(inputs.narrow(0, 0, 1)),
+                                at::zeros({1, 2, 4}, at::kDouble));
+      const auto sums = layer.pull_back(gradients, inputs, baselines, found);
       const auto expected = slowly_pulled_back(weight, gradients, inputs, baselines);
       EXPECT_TRUE(at::allclose(found, expected, 1e-12, 1e-12));
       EXPECT_TRUE(at::allclose(sums, expected.sum({1, 2}), 1e-10, 1e-10));
+    }
+}
+
+TEST(RowProjection, ProjectsEveryRowFromItsOrigin) {
+  for (const auto dtype : {at::kFloat, at::kDouble})
+    for (const int64_t columns : {5, 3000}) {
+      const auto weight = at::randn({4, columns}, dtype), zero = at::randn({1, 4, 4}, dtype);
+      const RowProjection layer(weight, zero);
+      for (const int64_t clips : {1, 7}) {
+        const auto inputs = at::randn({clips, 4, columns}, dtype);
+        const auto expected = at::matmul(inputs, weight.t()) + zero;
+        for (int time = 0; time < 2; ++time)
+          EXPECT_TRUE(
+              at::allclose(layer.project(inputs), expected, 0, dtype == at::kFloat ? 1e-3 : 1e-11));
+      }
     }
 }
 

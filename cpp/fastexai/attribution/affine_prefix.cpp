@@ -84,6 +84,10 @@ const Names kElementWise = {
 const Names kViews = {"aten::flatten", "aten::reshape",   "aten::view",     "aten::contiguous",
                       "aten::squeeze", "aten::unsqueeze", "aten::unflatten"};
 
+/// Shift or scale numbers one by one, by constants.
+const Names kScalings = {"aten::add", "aten::sub", "aten::rsub",
+                         "aten::mul", "aten::div", "aten::neg"};
+
 enum class Dependence { kConstant, kAffine, kBeyond };
 
 std::string name_of(const Node* node) { return node->kind().toQualString(); }
@@ -235,17 +239,28 @@ const Value* find_cut(const Graph& graph, const DependenceMap& dependence) {
   return consider(graph.outputs().at(0)) ? cut : nullptr;
 }
 
-bool keeps_order(const Value* value, const Value* source) {
-  while (value != source && kViews.count(name_of(value->node()))) value = value->node()->input(0);
-  return value == source;
+/// Whether all that happens to the source's numbers on the way is that each is shifted and scaled.
+bool keeps_order(const Value* value, const Value* source, const DependenceMap& dependence) {
+  while (value != source) {
+    const Node* const node = value->node();
+    const auto& inputs = node->inputs();
+    const auto changes = [&](const Value* v) { return dependence.of(v) != Dependence::kConstant; };
+    if (!kViews.count(name_of(node)) && !kScalings.count(name_of(node))) return false;
+    if (std::count_if(inputs.begin(), inputs.end(), changes) != 1) return false;
+    value = *std::find_if(inputs.begin(), inputs.end(), changes);
+  }
+  return true;
 }
 
-/// The weight of a linear layer behind views; undefined where there is more.
-at::Tensor find_row_weight(const Graph& prefix) {
-  const Node* const last = prefix.outputs().at(0)->node();
-  if (name_of(last) != "aten::linear" || !keeps_order(last->input(0), prefix.inputs().at(0)))
-    return {};
-  return constant_tensor(last->input(1)).value_or(at::Tensor());
+void find_rows(SplitGraph& split) {
+  const Value *const input = split.prefix->inputs().at(0), *rows = split.prefix->outputs().at(0);
+  const Node* const last = rows->node();
+  const auto weight =
+      name_of(last) == "aten::linear" ? constant_tensor(last->input(1)) : std::nullopt;
+  if (weight) rows = last->input(0);
+  if (!keeps_order(rows, input, DependenceMap(*split.prefix, input))) return;
+  split.scaling = extract(*split.prefix, input, rows);
+  split.row_weight = weight.value_or(at::Tensor());
 }
 
 }  // namespace
@@ -263,8 +278,7 @@ std::optional<SplitGraph> split_at_affine_frontier(const torch::jit::Module& fro
   split.prefix = extract(*graph, input, cut);
   split.suffix = extract(*graph, cut, output);
   if (!split.prefix || !split.suffix) return std::nullopt;
-  split.keeps_order = keeps_order(split.prefix->outputs().at(0), split.prefix->inputs().at(0));
-  split.row_weight = find_row_weight(*split.prefix);
+  find_rows(split);
   for (const Node* node : split.prefix->nodes())
     if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::ListConstruct)
       split.prefix_operators.push_back(node->kind().toUnqualString());

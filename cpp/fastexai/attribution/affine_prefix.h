@@ -29,10 +29,11 @@ struct RecurrentLayers {
 /// Each part is a graph of its own, of a tensor and the number of rows; none refers to the module.
 struct SplitGraph {
   std::shared_ptr<torch::jit::Graph> prefix;  // affine
-  /// What `prefix` does to the input's numbers, D at a time and in their order, where that is all:
-  /// nothing, or one linear layer with this weight, (H, D).
-  bool keeps_order = false;
-  at::Tensor row_weight;                      // undefined elsewhere
+  /// Where `prefix` shifts and scales the input's numbers, each by itself, and at most ends in one
+  /// linear layer: that without the layer, and the layer's weight, (H, D), on D numbers at a time
+  /// in their order. Null and undefined elsewhere.
+  std::shared_ptr<torch::jit::Graph> scaling;
+  at::Tensor row_weight;
   std::shared_ptr<torch::jit::Graph> suffix;  // all that follows: nonlinearity, then rest
   /// Set where the first thing after the prefix is one of the two kinds above.
   std::optional<ElementWise> element_wise;

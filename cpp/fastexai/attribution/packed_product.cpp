@@ -86,39 +86,58 @@ struct Tile {
 
 template <typename scalar_t>
 struct Product {
+  Product(Rows<const scalar_t> left, int64_t rows, const PackedMatrix& matrix,
+          Rows<scalar_t> product, bool add)
+      : left(left),
+        rows(rows),
+        panels(matrix.panels.template const_data_ptr<scalar_t>()),
+        depth(matrix.panels.size(1)),
+        columns(matrix.columns),
+        product(product),
+        add(add) {}
+
   Rows<const scalar_t> left;
   int64_t rows;
-  const PackedMatrix& matrix;
+  const scalar_t* panels;
+  int64_t depth, columns;
   Rows<scalar_t> product;
   bool add;
 };
 
-/// Rows [row, row + count) and the columns from `column` on.
+/// A stretch of the sums' terms, and the columns from `column` on.
+struct Block {
+  int64_t begin, depth, column;
+};
+
+/// Rows [row, row + count).
 template <int bytes, int kRows, typename scalar_t>
 FASTEXAI_INLINE void multiply_tile(const Product<scalar_t>& task, int64_t row, int64_t count,
-                                   int64_t column) {
-  const auto* panels = task.matrix.panels.template const_data_ptr<scalar_t>();
-  const int64_t depth = task.matrix.panels.size(1), within = column % kPanelColumns<scalar_t>;
+                                   const Block& block) {
+  const int64_t within = block.column % kPanelColumns<scalar_t>;
+  const auto* panel = task.panels + (block.column - within) * task.depth + within +
+                      block.begin * kPanelColumns<scalar_t>;
   Tile<scalar_t, bytes, kRows> tile;
-  tile.multiply({task.left[row], task.left.stride}, count,
-                panels + (column - within) * depth + within, depth);
-  tile.store({task.product[row] + column, task.product.stride}, count, task.add,
-             task.matrix.columns - column);
+  tile.multiply({task.left[row] + block.begin, task.left.stride}, count, panel, block.depth);
+  tile.store({task.product[row] + block.column, task.product.stride}, count,
+             task.add || block.begin > 0, task.columns - block.column);
 }
 
-/// Columns outside, rows inside: a panel stays in the first-level cache.
+/// Columns outside, rows inside: a panel stays near the first-level cache. Long sums are cut, for
+/// the cache's sake and for their rounding's.
 template <int bytes, typename scalar_t>
 FASTEXAI_INLINE void multiply_with(const Product<scalar_t>& task) {
   // Two vectors of sums for each row, two of the matrix and one number: of 32 registers, or of 16.
   constexpr int kMany = bytes == 64 ? 12 : 6, kFew = 4;
-  constexpr int64_t kColumns = Tile<scalar_t, bytes, kFew>::kColumns;
-  for (int64_t column = 0; column < task.matrix.columns; column += kColumns) {
-    int64_t row = 0;
-    for (; row + kMany <= task.rows; row += kMany)
-      multiply_tile<bytes, kMany>(task, row, kMany, column);
-    for (; row < task.rows; row += kFew)
-      multiply_tile<bytes, kFew>(task, row, std::min<int64_t>(kFew, task.rows - row), column);
-  }
+  constexpr int64_t kColumns = Tile<scalar_t, bytes, kFew>::kColumns, kDepth = 512;
+  for (int64_t begin = 0; begin < task.depth; begin += kDepth)
+    for (int64_t column = 0; column < task.columns; column += kColumns) {
+      const Block block{begin, std::min(kDepth, task.depth - begin), column};
+      int64_t row = 0;
+      for (; row + kMany <= task.rows; row += kMany)
+        multiply_tile<bytes, kMany>(task, row, kMany, block);
+      for (; row < task.rows; row += kFew)
+        multiply_tile<bytes, kFew>(task, row, std::min<int64_t>(kFew, task.rows - row), block);
+    }
 }
 
 #ifdef FASTEXAI_WIDER_VECTORS
@@ -153,6 +172,11 @@ PackedMatrix packed(const at::Tensor& matrix) {
   const auto panels = (columns + width - 1) / width;
   const auto padded = at::constant_pad_nd(matrix, {0, panels * width - columns});
   return {padded.view({depth, panels, width}).transpose(0, 1).contiguous(), columns};
+}
+
+PackedMatrix PackedMatrix::narrow(int64_t first, int64_t count) const {
+  const auto width = panel_columns();
+  return {panels.narrow(0, first / width, (count + width - 1) / width), count};
 }
 
 int widest_vectors() {

@@ -7,16 +7,21 @@
 
 #include "fastexai/attribution/rows.h"
 
-/// Products of a few rows with one small matrix, over and over: what a recurrence does at every
-/// time step. A general product packs the matrix again each time and pays for its call; with 100
-/// rows and 64 hidden units that is a tenth of its time, with fewer more.
+/// Products of a few rows with the same matrix, over and over: what a recurrence does at every time
+/// step, and a prefix for every few clips. A general product packs the matrix again each time and
+/// pays for its call; with 100 rows and 64 hidden units that is a tenth of its time, with fewer
+/// more.
 namespace fastexai {
 
 /// A matrix (K, N) in panels of columns, of which one row has kPanelBytes.
 struct PackedMatrix {
   static constexpr int64_t kPanelBytes = 128;
-  at::Tensor panels;  // (P, K, kPanelBytes / element size), zeros beyond the last column
+  at::Tensor panels;  // (P, K, panel_columns()), zeros beyond the last column
   int64_t columns = 0;
+
+  int64_t panel_columns() const { return panels.size(2); }
+  /// `count` columns from `first` on, the first of a panel.
+  PackedMatrix narrow(int64_t first, int64_t count) const;
 };
 
 /// `matrix` is (K, N), float32 or float64, CPU.

@@ -3,7 +3,6 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
-#include "fastexai/attribution/pull_back.h"
 #include "fastexai/check.h"
 
 namespace fastexai {
@@ -23,7 +22,7 @@ PathEnds::PathEnds(const PathPlan& plan, const at::Tensor& inputs, const at::Ten
       baselines_(ordinary(baselines).detach()),
       shared_(shared),
       multiply_by_inputs_(multiply_by_inputs),
-      row_weight_(multiply_by_inputs ? plan.row_weight() : at::Tensor()) {
+      row_projection_(multiply_by_inputs ? plan.row_projection() : nullptr) {
   // Where attributions are multiplied by inputs - baselines, whatever is not finite shows in the
   // result: no pass over the inputs is spent on looking for it.
   if (!multiply_by_inputs) {
@@ -39,7 +38,7 @@ PathEnds::PathEnds(const PathPlan& plan, const at::Tensor& inputs, const at::Ten
 Paths PathEnds::paths(Integrand& integrand, int64_t first, int64_t count) const {
   Paths paths;
   paths.leaf = inputs_.narrow(0, first, count);
-  if (row_weight_.defined()) {
+  if (row_projection_ != nullptr) {
     paths.leaf = paths.leaf.contiguous();
     paths.end = plan_.project(paths.leaf);
   } else {
@@ -70,9 +69,9 @@ void PathEnds::finish(const Paths& paths, const at::Tensor& mean_gradients, int6
   const auto gradients = mean_gradients.unflatten(0, {count, each});
   auto own = attributions.narrow(0, first, count);
   at::Tensor sums;
-  if (row_weight_.defined()) {
+  if (row_projection_ != nullptr) {
     const auto starts = own_baselines(first, count).contiguous();
-    sums = pull_back(row_weight_, gradients, paths.leaf, starts, own);
+    sums = row_projection_->pull_back(gradients, paths.leaf, starts, own);
   } else {
     pull_back_by_autograd(paths, gradients, first, own);
     sums = own.reshape({count, -1}).sum(1);

@@ -43,7 +43,7 @@ class PathEnds {
   const PathPlan& plan_;
   at::Tensor inputs_, baselines_;
   bool shared_, multiply_by_inputs_;
-  at::Tensor row_weight_;                         // of the prefix, if it has one
+  const RowProjection* row_projection_;           // null where autograd pulls back
   at::Tensor shared_start_, shared_start_value_;  // behind the prefix; undefined unless `shared_`
 };
 

@@ -19,9 +19,8 @@
 namespace fastexai {
 namespace {
 
-/// Of one chunk. Fewer would pack the prefix's weight too often for one product, a twentieth of a
-/// recurrent network's time; more make no product faster, and leave the caches.
-constexpr int64_t kLeastClips = 4, kMostClips = 64;
+constexpr int64_t kMostClips =
+    64;  // of one chunk: more make no product faster, and leave the caches
 
 /// Of a path to be refined: so many chunks' worth of clips that later passes are full as well.
 constexpr int64_t kRowsPerPath = 4;
@@ -78,7 +77,7 @@ Tiles choose_tiles(const PathPlan& plan, const at::Tensor& inputs, const at::Ten
   Tiles tiles;
   tiles.workers = inputs.is_cpu() && plan.is_parallel() ? threads : 1;
   tiles.rows = options.max_rows > 0 ? options.max_rows : plan.good_rows();
-  const int64_t least = options.max_rows > 0 ? 1 : kLeastClips;
+  const int64_t least = options.max_rows > 0 ? 1 : plan.least_clips();
   tiles.chunk = std::clamp<int64_t>(std::max(least, tiles.rows / rows_per_clip), 1,
                                     std::min(kMostClips, (clips + threads - 1) / threads));
   const int64_t turns = (clips - 1) / (threads * tiles.chunk) + 1;  // of every thread, equally long

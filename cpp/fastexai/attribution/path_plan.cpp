@@ -22,6 +22,9 @@ using torch::jit::GraphFunction;
 constexpr int64_t kRecurrentRows =
     100;  // the fused kernel is fastest at 50 to 128: its tape is 61 kB a row
 constexpr int64_t kWorkingSetBytes = int64_t{2} << 20;  // of one forward pass: about an L2 cache
+/// The same for whole models, whose points are inputs: they make several tensors of this size, and
+/// beyond 4 MB the allocator asks the system for each of them anew.
+constexpr int64_t kInputBytes = int64_t{3} << 20;
 
 at::Tensor run(GraphFunction& function, const at::Tensor& input, int64_t rows) {
   const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
@@ -106,7 +109,7 @@ class WholeModelPlan final : public PathPlan {
 
 /// The parts of a split model.
 struct Parts {
-  std::unique_ptr<GraphFunction> prefix, suffix, nonlinearity, rest;
+  std::unique_ptr<GraphFunction> prefix, scaling, suffix, nonlinearity, rest;
 };
 
 /// Where the frontier's tensor keeps the clips: `per_clip` consecutive entries each, along `dim`.
@@ -130,8 +133,9 @@ class SplitModel {
     TORCH_CHECK_VALUE(split, "no single place to cut the graph");
     TORCH_CHECK_VALUE(!split->prefix_operators.empty(), "the first step is not affine");
     split_ = std::move(*split);
-    parts_ = {make_function(split_.prefix), make_function(split_.suffix),
-              make_function(split_.nonlinearity), make_function(split_.rest)};
+    parts_ = {make_function(split_.prefix), make_function(split_.scaling),
+              make_function(split_.suffix), make_function(split_.nonlinearity),
+              make_function(split_.rest)};
   }
   const SplitGraph& split() const { return split_; }
   const Parts& parts() const { return parts_; }
@@ -146,6 +150,15 @@ class SplitModel {
     const auto leaf = argument.detach().requires_grad_();
     const auto value = output(run(function, leaf, rows), rows).sum();
     return torch::autograd::grad({value}, {leaf})[0];
+  }
+  /// What `scaling` multiplies the numbers of one clip by, and adds to them.
+  std::pair<at::Tensor, at::Tensor> scale_and_shift() const {
+    const at::AutoGradMode grad(true);
+    const auto leaf = zeros(1).requires_grad_();
+    const auto shift = run(*parts_.scaling, leaf, 1);
+    TORCH_CHECK_VALUE(shift.numel() == leaf.numel(), "a constant is larger than the input");
+    const auto scale = torch::autograd::grad({shift.sum()}, {leaf})[0];
+    return {scale, shift.detach().view(leaf.sizes())};
   }
   at::Tensor zeros(int64_t rows) const {
     auto sizes = sizes_;
@@ -184,16 +197,21 @@ class SplitPlan : public PathPlan {
  public:
   SplitPlan(std::shared_ptr<const SplitModel> model, Layout layout)
       : model_(std::move(model)), layout_(layout) {}
-  at::Tensor project(const at::Tensor& inputs) const override {
-    const int64_t clips = inputs.size(0);
-    return layout_.to_points(run(*model_->parts().prefix, inputs, clips), clips);
+  at::Tensor project(const at::Tensor& inputs) const final {
+    if (row_projection_ && !at::GradMode::is_enabled()) return row_projection_->project(inputs);
+    return plain_projection(inputs);
   }
-  at::Tensor row_weight() const override { return model_->split().row_weight; }
+  const RowProjection* row_projection() const final {
+    return row_projection_ ? &*row_projection_ : nullptr;
+  }
   int64_t good_rows() const override {
     const at::NoGradGuard no_grad;
     const auto point = project(model_->zeros(1));
     return std::clamp<int64_t>(kWorkingSetBytes / static_cast<int64_t>(point.nbytes()), 16, 4096);
   }
+  /// Fewer would call the prefix too often for its small products: up to a twentieth of a recurrent
+  /// network's time.
+  int64_t least_clips() const override { return 4; }
   std::string description() const override {
     std::ostringstream text;
     text << "affine prefix (";
@@ -205,6 +223,23 @@ class SplitPlan : public PathPlan {
 
  protected:
   virtual std::string description_of_rest() const = 0;
+  /// inputs (n, ...) -> points (n, ...), by the model's own operators
+  virtual at::Tensor plain_projection(const at::Tensor& inputs) const {
+    const int64_t clips = inputs.size(0);
+    return layout_.to_points(run(*model_->parts().prefix, inputs, clips), clips);
+  }
+  /// To be called once it is known how to project: W, (H, D), is what follows the prefix's scaling
+  /// of the input's numbers, where that is all it does; undefined elsewhere.
+  void pack_rows(const at::Tensor& weight) {
+    if (!model_->split().scaling || !weight.defined() || !weight.is_cpu()) return;
+    const auto [scale, shift] = model_->scale_and_shift();
+    const at::NoGradGuard no_grad;
+    const auto rows = scale.reshape({-1, weight.size(1)});
+    if (!rows.eq(rows[0]).all().item<bool>()) return;
+    // From the clip that is scaled to zeros on: far from it, large numbers would cancel.
+    const auto origin = at::where(scale.eq(0), scale, -shift / scale);
+    row_projection_.emplace(weight.detach() * rows[0], origin, plain_projection(origin));
+  }
   /// The gradient of the part after the nonlinearity for one row, where it is the same for all.
   at::Tensor constant_rest_gradient() const {
     const at::NoGradGuard no_grad;
@@ -215,6 +250,9 @@ class SplitPlan : public PathPlan {
 
   std::shared_ptr<const SplitModel> model_;
   Layout layout_;
+
+ private:
+  std::optional<RowProjection> row_projection_;
 };
 
 /// Any differentiable suffix, by autograd.
@@ -244,7 +282,10 @@ class SuffixIntegrand : public Integrand {
 
 class SuffixPlan final : public SplitPlan {
  public:
-  using SplitPlan::SplitPlan;
+  SuffixPlan(std::shared_ptr<const SplitModel> model, Layout layout)
+      : SplitPlan(std::move(model), layout) {
+    pack_rows(model_->split().row_weight);
+  }
   std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
     return std::make_unique<SuffixIntegrand>(model_, layout_,
                                              Tiling{max_rows, std::move(checkpoint)});
@@ -302,7 +343,9 @@ class ClosedFormPlan final : public SplitPlan {
  public:
   ClosedFormPlan(std::shared_ptr<const SplitModel> model, Layout layout)
       : SplitPlan(std::move(model), layout),
-        rest_gradient_(layout_.to_points(constant_rest_gradient(), 1)) {}
+        rest_gradient_(layout_.to_points(constant_rest_gradient(), 1)) {
+    pack_rows(model_->split().row_weight);
+  }
   std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
     return std::make_unique<SuffixIntegrand>(model_, layout_,
                                              Tiling{max_rows, std::move(checkpoint)});
@@ -398,13 +441,7 @@ class RecurrentPlan final : public SplitPlan {
         batch_first_(model_->split().recurrent->batch_first) {
     std::tie(weight_, bias_) = first_projection(layers_);
     if (model_->split().rest_is_affine) rest_gradient_ = constant_rest_gradient();
-  }
-  at::Tensor project(const at::Tensor& inputs) const override {
-    const auto raw = run(*model_->parts().prefix, inputs, inputs.size(0));
-    return at::linear(batch_first_ ? raw : raw.transpose(0, 1), weight_, bias_);
-  }
-  at::Tensor row_weight() const override {
-    return batch_first_ && model_->split().keeps_order ? weight_ : at::Tensor();
+    if (batch_first_ && !model_->split().row_weight.defined()) pack_rows(weight_);
   }
   std::unique_ptr<Integrand> integrand(int64_t max_rows, Checkpoint checkpoint) const override {
     return std::make_unique<RecurrentIntegrand>(model_, layers_, batch_first_, rest_gradient_,
@@ -413,6 +450,10 @@ class RecurrentPlan final : public SplitPlan {
   int64_t good_rows() const override { return kRecurrentRows; }
 
  protected:
+  at::Tensor plain_projection(const at::Tensor& inputs) const override {
+    const auto raw = run(*model_->parts().prefix, inputs, inputs.size(0));
+    return at::linear(batch_first_ ? raw : raw.transpose(0, 1), weight_, bias_);
+  }
   std::string description_of_rest() const override {
     std::ostringstream text;
     text << (layers_.kind == RecurrentKind::kLstm ? "LSTM" : "GRU") << " ("
@@ -473,9 +514,10 @@ bool is_faithful(const PathPlan& plan, const ScriptModel& model, const at::Tenso
     if (!agree(change, model.value(b) - model.value(a))) return false;
   }
   const auto gradient = model.weighted_gradient(b, at::ones({3}, options));
-  if (const auto weight = plan.row_weight(); weight.defined()) {
-    const auto rows = sums.reshape({-1, weight.size(0)}).mm(weight);
-    if (!agree(rows.reshape(b.sizes()), gradient)) return false;
+  if (const auto* const layer = plan.row_projection()) {
+    const auto starts = at::zeros_like(b), found = at::empty_like(b);
+    layer->pull_back(sums.unsqueeze(1), b, starts, found);
+    if (!agree(found, gradient * b)) return false;
   }
   const at::AutoGradMode grad(true);
   const auto leaf = b.detach().requires_grad_();
@@ -488,8 +530,7 @@ std::shared_ptr<const PathPlan> plan_whole_model(std::shared_ptr<const Model> mo
                                                  const at::Tensor& example, std::string reason) {
   const auto bytes = std::max<int64_t>(1, example.nbytes() / std::max<int64_t>(1, example.size(0)));
   return std::make_shared<WholeModelPlan>(
-      std::move(model), std::clamp<int64_t>(4 * kWorkingSetBytes / bytes, 8, 4096),
-      std::move(reason));
+      std::move(model), std::clamp<int64_t>(kInputBytes / bytes, 8, 4096), std::move(reason));
 }
 
 std::shared_ptr<const PathPlan> plan_paths(std::shared_ptr<const ScriptModel> model,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "fastexai/attribution/row_projection.h"
 #include "fastexai/attribution/script_model.h"
 #include "fastexai/workers.h"
 
@@ -43,9 +44,8 @@ class PathPlan {
   /// inputs (n, ...) -> points (n, ...); differentiable where grad mode is on
   virtual at::Tensor project(const at::Tensor& inputs) const = 0;
 
-  /// W, (H, D), where the prefix is one linear layer on the input's numbers, D at a time and in
-  /// their order, so that its transpose is one product with W. Undefined elsewhere.
-  virtual at::Tensor row_weight() const { return {}; }
+  /// The prefix where it is such a layer, for clips on the CPU; null elsewhere.
+  virtual const RowProjection* row_projection() const { return nullptr; }
 
   /// `max_rows` bounds the rows (clips x nodes) of one forward pass.
   virtual std::unique_ptr<Integrand> integrand(int64_t max_rows,
@@ -60,6 +60,9 @@ class PathPlan {
 
   /// Rows of one forward pass that keep its working set near the caches.
   virtual int64_t good_rows() const = 0;
+
+  /// Clips that should go together even where one of them fills a pass.
+  virtual int64_t least_clips() const { return 1; }
 
   /// What was found, in words.
   virtual std::string description() const = 0;

@@ -64,8 +64,9 @@ FASTEXAI_INLINE void lstm_forward_rows(const ForwardStep<scalar_t>& step) {
       slot[jg] = candidate;
       slot[jo] = open;
       cell[j] = state;
-      output[j] = open * tanh(state);
     }
+    FASTEXAI_INDEPENDENT
+    for (int64_t j = 0; j < hidden; ++j) output[j] = slot[j + 3 * hidden] * tanh(cell[j]);
   }
 }
 
