@@ -94,9 +94,9 @@ TEST(IntegratePath, RefusesWhatDoesNotFit) {
 
 TEST(Patterson, EachRuleIsExactUpToItsDegree) {
   const auto& rules = patterson();
-  const int degrees[] = {5, 11, 23, 47};
-  for (int64_t rule = 0; rule < 4; ++rule) {
-    ASSERT_EQ(rules.count(rule), (int64_t{4} << rule) - 1);
+  const int degrees[] = {1, 5, 11, 23, 47};
+  for (int64_t rule = 0; rule < 5; ++rule) {
+    ASSERT_EQ(rules.count(rule), (int64_t{2} << rule) - 1);
     const auto integral = [&](int power) {
       double sum = 0;
       for (int64_t k = 0; k < rules.count(rule); ++k)
@@ -138,14 +138,17 @@ TEST(RowProjection, PullsBackByTheTransposeTimesTheLengthWhateverTheTiles) {
 TEST(RowProjection, ProjectsEveryRowFromItsOrigin) {
   for (const auto dtype : {at::kFloat, at::kDouble})
     for (const int64_t columns : {5, 3000}) {
-      const auto weight = at::randn({4, columns}, dtype), zero = at::randn({1, 4, 4}, dtype);
-      const RowProjection layer(weight, zero);
-      for (const int64_t clips : {1, 7}) {
-        const auto inputs = at::randn({clips, 4, columns}, dtype);
-        const auto expected = at::matmul(inputs, weight.t()) + zero;
-        for (int time = 0; time < 2; ++time)
-          EXPECT_TRUE(
-              at::allclose(layer.project(inputs), expected, 0, dtype == at::kFloat ? 1e-3 : 1e-11));
+      const auto weight = at::randn({4, columns}, dtype), point = at::randn({1, 4, 4}, dtype);
+      const auto somewhere = at::randn({1, 4, columns}, dtype);
+      for (const auto& origin : {at::zeros_like(somewhere), somewhere}) {
+        const RowProjection layer(weight, origin, point);
+        for (const int64_t clips : {1, 7}) {
+          const auto inputs = at::randn({clips, 4, columns}, dtype);
+          const auto expected = at::matmul(inputs - origin, weight.t()) + point;
+          const double tolerance = dtype == at::kFloat ? 1e-3 : 1e-11;
+          for (int time = 0; time < 2; ++time)
+            EXPECT_TRUE(at::allclose(layer.project(inputs), expected, 0, tolerance));
+        }
       }
     }
 }

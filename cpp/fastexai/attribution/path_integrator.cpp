@@ -183,7 +183,7 @@ Rule adaptive_rule(const PathPlan& plan, const Tolerance& tolerance) {
     return plan.integrand(rows, std::move(checkpoint));
   };
   // No clip meets this tolerance: the measured chunk refines.
-  const Tolerance never{std::numeric_limits<double>::min(), 8 * kFirstNodes};
+  const Tolerance never{std::numeric_limits<double>::min(), 16 * kFirstNodes};
   return {kRowsPerPath, integrand, chunk_to(tolerance), chunk_to(never)};
 }
 

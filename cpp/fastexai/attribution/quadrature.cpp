@@ -77,11 +77,11 @@ NestedQuadrature make_patterson() {
       0.70249620649152707861, 0.8367259381688687355,  0.92965485742974005667,
       0.98153114955374010687, 0.99909812496766759766};  // 31
   std::vector<double> nodes{0};
-  NestedQuadrature rules;
+  NestedQuadrature rules{{}, {{1}}};
   for (const double x : kNodes) {
     nodes.insert(nodes.end(), {-x, x});
     const size_t n = nodes.size();
-    if (n >= 3 && (n & (n + 1)) == 0) rules.weights.push_back(interpolatory_weights(nodes));
+    if ((n & (n + 1)) == 0) rules.weights.push_back(interpolatory_weights(nodes));
   }
   for (const double x : nodes) rules.nodes.push_back((1 + x) / 2);
   return rules;

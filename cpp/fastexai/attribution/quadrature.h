@@ -24,7 +24,7 @@ struct NestedQuadrature {
   int64_t count(int64_t rule) const { return static_cast<int64_t>(weights.at(rule).size()); }
 };
 
-/// Patterson's rules of 3, 7, 15 and 31 nodes, exact up to degree 5, 11, 23 and 47.
+/// Patterson's rules of 1, 3, 7, 15 and 31 nodes, exact up to degree 1, 5, 11, 23 and 47.
 /// Source: Patterson, The Optimum Addition of Points to Quadrature Formulae, Mathematics of
 /// Computation 22, 1968: each rule adds n + 1 nodes to the n before such that its degree is
 /// highest.

@@ -18,8 +18,10 @@ constexpr double kLeastRatio = 0.05;
 /// So many times what the last place of one number costs may rounding cost altogether.
 constexpr double kRoundings = 64;
 
-constexpr int64_t kFirstRule = 2;  // of Patterson's; the two smaller ones serve the estimate
-constexpr int64_t kLastRule = 3;
+constexpr int64_t kPathRule = 2;  // of Patterson's, the first on a path; two smaller ones serve the
+constexpr int64_t kPieceRule =
+    3;  // estimate; and on a piece of a path, which is there for a reason
+constexpr int64_t kLastRule = 4;
 constexpr int64_t kPieces = 3;  // that a segment is cut into
 
 /// A part of one path, from alpha = a to alpha = b.
@@ -27,7 +29,8 @@ struct Segment {
   int64_t path;
   double a, b;
   double value_a, value_b;  // F at its ends
-  int64_t rule = kFirstRule;
+  int64_t rule = kPieceRule;
+  bool fresh = true;        // no smaller rule has been evaluated
   double gap = 0;           // between the last two rules: the worst feature's
   double ratio = 1;         // of the last two gaps
   double completeness = 0;  // sum of attributions minus the change of F: known, with its sign
@@ -46,6 +49,29 @@ struct Errors {
   bool within(double allowed) const {
     return std::abs(completeness) <= allowed && squares <= allowed * allowed;
   }
+};
+
+/// The nodes to evaluate for one rule, and what they weigh in the rules that they are part of.
+struct Batch {
+  Batch(int64_t rule, bool fresh, const at::TensorOptions& options)
+      : rule(rule), fresh(fresh), least_rule(fresh ? 0 : rule) {
+    const auto& rules = patterson();
+    const int64_t old = fresh ? 0 : rules.count(rule - 1), count = rules.count(rule);
+    auto all = at::zeros({kLastRule + 1, count}, at::kDouble);
+    for (int64_t k = least_rule; k <= kLastRule; ++k) {
+      const auto own = at::tensor(rules.weights[k], at::kDouble);
+      const int64_t known = std::min(count, own.size(0));
+      all[k].narrow(0, 0, known).copy_(own.narrow(0, 0, known));
+    }
+    nodes = at::tensor(rules.nodes, at::kDouble).slice(0, old, count).to(options);
+    weights = all.slice(0, least_rule).slice(1, old).contiguous().to(options);
+  }
+
+  int64_t rule;
+  bool fresh;
+  int64_t least_rule;
+  at::Tensor nodes;    // (S,)
+  at::Tensor weights;  // (rules from least_rule on, S)
 };
 
 enum class Next { kAccept, kRaise, kCut };
@@ -72,9 +98,8 @@ class Refinement {
       const double f = from[path], t = to[path];
       const double floor = kRoundings * epsilon_ * std::max({1.0, std::abs(f), std::abs(t)});
       allowed_.push_back(std::max(tolerance.tol * std::abs(t - f), floor));
-      active_.push_back({static_cast<int64_t>(path), 0, 1, f, t});
+      active_.push_back({static_cast<int64_t>(path), 0, 1, f, t, kPathRule});
     }
-    for (int64_t rule = 0; rule <= kLastRule; ++rule) add_rule(rule);
     accepted_.assign(from.size(), Errors());
     result_.nodes.assign(from.size(), 0);
     result_.mean_gradients = at::zeros_like(paths.difference);
@@ -83,7 +108,8 @@ class Refinement {
   Refined run() {
     sums_ = sums_of(active_.size());
     while (!active_.empty()) {
-      for (int64_t rule = kFirstRule; rule <= kLastRule; ++rule) evaluate(rule);
+      for (int64_t rule = kPathRule; rule <= kLastRule; ++rule)
+        for (const bool fresh : {false, true}) evaluate(rule, fresh);
       if (active_.size() == allowed_.size()) allow_for_rounding();
       const auto next = choose();
       accept(next);
@@ -95,19 +121,6 @@ class Refinement {
   }
 
  private:
-  /// See `nodes_of` and `weights_of`.
-  void add_rule(int64_t rule) {
-    const auto& rules = patterson();
-    const bool fresh = rule <= kFirstRule;
-    const int64_t old = fresh ? 0 : rules.count(rule - 1), least = fresh ? 0 : rule;
-    const auto nodes = at::tensor(rules.nodes, at::kDouble);
-    nodes_.push_back(nodes.slice(0, old, rules.count(rule)).to(options_));
-    auto weights = at::zeros({kLastRule + 1, nodes.size(0)}, at::kDouble);
-    for (int64_t k = 0; k <= kLastRule; ++k)
-      weights[k].narrow(0, 0, rules.count(k)).copy_(at::tensor(rules.weights[k], at::kDouble));
-    const auto added = weights.slice(0, least).slice(1, old, rules.count(rule));
-    weights_.push_back(added.contiguous().to(options_));
-  }
   at::Tensor indices(const std::vector<int64_t>& values) const {
     return at::tensor(values, at::kLong).to(options_.device());
   }
@@ -120,7 +133,7 @@ class Refinement {
   at::Tensor sums_of(size_t segments) const {
     auto shape = paths_.difference.sizes().vec();
     shape[0] = static_cast<int64_t>(segments);
-    shape.insert(shape.begin(), kLastRule - kFirstRule + 1);
+    shape.insert(shape.begin(), kLastRule - kPathRule + 1);
     return at::zeros(shape, options_);
   }
   std::vector<int64_t> select(const std::function<bool(size_t)>& chosen) const {
@@ -149,35 +162,41 @@ class Refinement {
                        paths_.difference.index_select(0, path));
   }
 
-  /// Evaluates the nodes that `rule` adds, on all segments which it is the turn of.
-  void evaluate(int64_t rule) {
-    const auto turn = select([&](size_t i) { return active_[i].rule == rule; });
-    const int64_t added = nodes_of(rule).size(0);
-    const size_t batch = std::max<int64_t>(1, rows_ / added);
-    for (size_t first = 0; first < turn.size(); first += batch) {
-      const auto last = std::min(turn.size(), first + batch);
-      evaluate(rule, {turn.begin() + first, turn.begin() + last});
+  /// Evaluates a rule on all segments which it is the turn of: the nodes that it adds to the rule
+  /// before, or on fresh segments all.
+  void evaluate(int64_t rule, bool fresh) {
+    const auto turn =
+        select([&](size_t i) { return active_[i].rule == rule && active_[i].fresh == fresh; });
+    if (turn.empty()) return;
+    const Batch batch(rule, fresh, options_);
+    const size_t width = std::max<int64_t>(1, rows_ / batch.nodes.size(0));
+    for (size_t first = 0; first < turn.size(); first += width) {
+      const auto last = std::min(turn.size(), first + width);
+      evaluate(batch, {turn.begin() + first, turn.begin() + last});
     }
   }
 
-  void evaluate(int64_t rule, const std::vector<int64_t>& segments) {
+  void evaluate(const Batch& batch, const std::vector<int64_t>& segments) {
     const auto path = path_index(segments), index = indices(segments);
     const auto start = points(segments, [](const Segment& s) { return s.a; });
     const auto difference = lengths(segments) * paths_.difference.index_select(0, path);
-    const bool fresh = rule == kFirstRule;
-    const auto part = integrand_.gradient_sums(start, difference, nodes_of(rule), weights_of(rule));
-    auto sums = sums_.narrow(0, fresh ? 0 : rule - kFirstRule, kLastRule - rule + 1);
-    sums.index_add_(1, index, part.narrow(0, fresh ? kFirstRule : 0, kLastRule - rule + 1));
-    const auto of = [&](int64_t k) {
-      return k < kFirstRule ? part[k] : sums_[k - kFirstRule].index_select(0, index);
+    const auto part = integrand_.gradient_sums(start, difference, batch.nodes, batch.weights);
+    const int64_t least = std::max(kPathRule, batch.least_rule);
+    const auto added = part.slice(0, least - batch.least_rule);
+    sums_.slice(0, least - kPathRule).index_add_(1, index, added);
+    const auto of = [&](int64_t rule) {
+      return batch.fresh ? part[rule] : sums_[rule - kPathRule].index_select(0, index);
     };
-    const auto present = of(rule), before = of(rule - 1);
-    if (fresh) {
-      const auto gaps = worst((before - of(rule - 2)) * difference);
+    const auto present = of(batch.rule), before = of(batch.rule - 1);
+    if (batch.fresh) {
+      const auto gaps = worst((before - of(batch.rule - 2)) * difference);
       for (size_t k = 0; k < segments.size(); ++k) active_[segments[k]].gap = gaps[k];
     }
     estimate_errors(segments, present * difference, (present - before) * difference);
-    for (const int64_t i : segments) result_.nodes[active_[i].path] += nodes_of(rule).size(0);
+    for (const int64_t i : segments) {
+      result_.nodes[active_[i].path] += batch.nodes.size(0);
+      active_[i].fresh = false;
+    }
   }
 
   static std::vector<double> worst(const at::Tensor& features) {
@@ -215,7 +234,7 @@ class Refinement {
     for (const auto& segment : active_) {
       Errors errors;
       errors.add(segment);
-      if (segment.b - segment.a == 1 && segment.rule == kFirstRule &&
+      if (segment.b - segment.a == 1 && segment.rule == kPathRule &&
           !errors.within(allowed_[segment.path]))
         missed.push_back(segment.path);
     }
@@ -281,8 +300,11 @@ class Refinement {
       const auto& segment = active_[i];
       if (i != order[0] && squares <= goal * goal && std::abs(rest) <= goal) break;
       const bool raise =
-          segment.rule < kLastRule && segment.severity() * segment.ratio * segment.ratio <= goal;
-      nodes += raise ? nodes_of(segment.rule + 1).size(0) : kPieces * kFirstNodes;
+          segment.rule < kPieceRule ||
+          (segment.rule < kLastRule && segment.severity() * segment.ratio * segment.ratio <= goal);
+      const auto& rules = patterson();
+      nodes += raise ? rules.count(segment.rule + 1) - rules.count(segment.rule)
+                     : kPieces * rules.count(kPieceRule);
       if (nodes > tolerance_.max_nodes) break;
       next[i] = raise ? Next::kRaise : Next::kCut;
       squares -= segment.severity() * segment.severity();
@@ -291,12 +313,12 @@ class Refinement {
   }
 
   void accept(const std::vector<Next>& next) {
-    for (int64_t rule = kFirstRule; rule <= kLastRule; ++rule) {
+    for (int64_t rule = kPathRule; rule <= kLastRule; ++rule) {
       const auto final =
           select([&](size_t i) { return next[i] == Next::kAccept && active_[i].rule == rule; });
       if (final.empty()) continue;
       for (const int64_t i : final) accepted_[active_[i].path].add(active_[i]);
-      const auto means = sums_[rule - kFirstRule].index_select(0, indices(final));
+      const auto means = sums_[rule - kPathRule].index_select(0, indices(final));
       result_.mean_gradients.index_add_(0, path_index(final), means * lengths(final));
     }
   }
@@ -343,18 +365,12 @@ class Refinement {
     }
   }
 
-  /// The nodes that `rule` adds to the one before; the first one has those of all before as well.
-  at::Tensor nodes_of(int64_t rule) const { return nodes_[rule]; }
-  /// (rules, nodes): what they weigh in every rule that is not complete without them.
-  at::Tensor weights_of(int64_t rule) const { return weights_[rule]; }
-
   Integrand& integrand_;
   const Paths& paths_;
   Tolerance tolerance_;
   int64_t rows_;
   at::TensorOptions options_;
   double epsilon_;
-  std::vector<at::Tensor> nodes_, weights_;
   std::vector<Segment> active_;  // those of one path lie together
   at::Tensor sums_;              // what each rule makes of them, as far as it is evaluated
   std::vector<double> allowed_;
