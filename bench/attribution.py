@@ -197,7 +197,7 @@ def classifier(architecture: str, hidden: int, clips: fx.ClipSet) -> nn.Module:
 OWN = (("bilstm", 64), ("bilstm", 128), ("randomized_bilstm", 64))
 
 #: The same networks on inputs prepared in two ways. Standardised, where trembling counts as much as
-#: smiling, they become steep and are no better for it on other clips.
+#: smiling, they become steep; on other clips three of the four are no better for it.
 TRAINED: dict[str, Callable[[fx.ClipSet], nn.Module]] = {
     f"{name}, {prepare.__name__}": partial(trained, make, prepare)
     for prepare in (centered, standardized)
